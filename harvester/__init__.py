@@ -1,0 +1,1 @@
+"""Mirrors whole datasets from signed, rate-limited, paginated open-data platforms."""
