@@ -10,6 +10,9 @@ from msgspec import Struct
 
 MASK: Final = "********"
 
+About = Literal["", "permission", "address", "parameters"]
+"""What a refusal is about, where one can tell."""
+
 
 class Secret:
     """Text that must not leave the process: every rendering of it is a mask, and it cannot be pickled."""
@@ -76,11 +79,12 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True, gc=False):
-    """A call that is not signed yet; only its platform knows what ``body`` becomes."""
+    """A call that is not signed yet; only its platform knows what becomes of ``body`` and ``fields``."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
+    fields: Mapping[str, str] = {}
 
 
 class Signed(Struct, frozen=True, gc=False):
@@ -104,7 +108,7 @@ class Page(Struct, frozen=True, gc=False):
 
     ``lines`` holds ``rows`` JSON texts, each ended by ``\n``. ``number`` and ``size`` are what the answer echoes,
     ``total`` the count of all matches, each ``None`` where the answer is silent. ``repairs`` names what had to be
-    changed to get at the rows (see ``envelope``).
+    changed to get at the rows (see ``envelope``). ``single`` says that one object came where a list is usual.
     """
 
     lines: bytes
@@ -129,7 +133,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """An answer that holds no page: what it asks of us, in the platform's words and in ours.
 
     ``code`` and ``text`` are the platform's own, ``meaning`` and ``hint`` ours. ``concerns`` says what a refusal
-    stops. ``tries`` bounds how often the page is asked for, ``then`` says what follows when they are used up.
+    stops and ``about`` sorts it for ``check``. ``tries`` bounds how often the page is asked for, ``then`` says what
+    follows when they are used up. ``retry_after`` is that header as sent; ``quarantine`` asks to keep the bytes of a
+    body that nobody could read.
     """
 
     kind: Kind
@@ -140,7 +146,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     concerns: Literal["app", "dataset"] = "dataset"
     tries: int | None = None
     then: Literal["open", "refused"] = "open"
+    about: About = ""
     retry_after: str = ""
+    quarantine: bool = False
 
 
 class CodeRule(Struct, frozen=True, kw_only=True):
@@ -150,6 +158,7 @@ class CodeRule(Struct, frozen=True, kw_only=True):
     meaning: str
     hint: str = ""
     concerns: Literal["app", "dataset"] = "dataset"
+    about: About = ""
     tries: int | None = None
 
     def verdict(self, code: str, text: str) -> Verdict:
@@ -161,6 +170,7 @@ class CodeRule(Struct, frozen=True, kw_only=True):
             meaning=self.meaning,
             hint=self.hint,
             concerns=self.concerns,
+            about=self.about,
             tries=self.tries,
         )
 

@@ -1,0 +1,223 @@
+"""The workers of one app: a turn, a permit, an attempt, and what follows; one loop, read it from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, cast
+
+from harvester.attempt import Again, Caller, Decision, Keep, Leave, Refuse, counter
+from harvester.dataset_run import DatasetRun, Stop
+from harvester.errors import Exit
+from harvester.events import Events
+from harvester.health import Health
+from harvester.job import RunSettings
+from harvester.model import App, Kind, Verdict
+from harvester.pace import Pacer
+from harvester.platforms import PLATFORMS
+from harvester.schedule import Budget, Schedule, Turn
+from harvester.send import Sender
+from harvester.writer import Writer
+
+UNPACED: Final = 64  # calls in flight where no rate limit says how many are of use
+LATENCY: Final = 1.0  # seconds an answer is allowed to take before the number of workers becomes the limit
+DRAIN: Final = 5.0  # seconds that calls in flight get when the run is told to stop
+
+
+def workers_for(rate_limit: float | None, concurrency: int | Literal["auto"]) -> int:
+    """Return how many calls of an app may be in flight at once."""
+    if concurrency != "auto":
+        return concurrency
+    return UNPACED if rate_limit is None else min(UNPACED, max(4, math.ceil(rate_limit * LATENCY)))
+
+
+class AppRun:
+    """All datasets of one app, sharing its pacer, its connections and its workers.
+
+    Args:
+        app: whose credentials sign.
+        members: its datasets.
+        settings: of the run.
+        budget: of the whole run.
+        events: told of everything.
+        writer: makes pages durable.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        members: Sequence[DatasetRun],
+        settings: RunSettings,
+        *,
+        budget: Budget,
+        events: Events,
+        writer: Writer,
+    ) -> None:
+        self.app = app
+        self.members = members
+        self._settings = settings
+        self._events = events
+        self._writer = writer
+        self._pacer = Pacer(app.rate_limit, settings.limit_patience, counter)
+        self._schedule = Schedule(members, budget, counter)
+        self._workers: list[asyncio.Task[None]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        self._down: set[Health] = set()
+
+    async def run(self) -> None:
+        """Work until every dataset of the app is done, stopped or interrupted."""
+        count = workers_for(self.app.rate_limit, self._settings.concurrency)
+        async with Sender(count, self._settings.timeout) as sender:
+            caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
+            async with asyncio.TaskGroup() as group:
+                self._workers = [group.create_task(self._work(caller)) for _ in range(count)]
+
+    async def stop(self) -> None:
+        """Send nothing more; give what is in flight ``DRAIN`` seconds."""
+        self._schedule.close()
+        for worker in self._workers:
+            if worker not in self._sending:
+                worker.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=DRAIN)
+        for worker in self._workers:
+            worker.cancel()
+
+    async def _work(self, caller: Caller) -> None:
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - a coroutine of a TaskGroup is a task; for the type checker
+        while (turn := await self._schedule.take()) is not None:
+            member = cast(DatasetRun, turn.member)
+            permitted = await self._pacer.permit()
+            if member.stopped or not (turn.probe or member.frontier.wanted(turn.page)):
+                # The end was found, or the platform refused, while this turn waited for its permit.
+                self._pacer.answered(permitted, accepted=False)
+                self._schedule.again(turn, after=0)
+                self._schedule.give_back(turn, called=False, kept=False)
+                continue
+            self._sending.add(me)
+            try:
+                member.counts.calls += 1
+                decision = await caller.attempt(member.subject, turn.page, permitted)
+                kept = self._follow(turn, member, decision)
+            finally:
+                self._sending.discard(me)
+            self._schedule.give_back(turn, called=True, kept=kept)
+            if kept and isinstance(decision, Keep):
+                await self._writer.add(member, len(decision.page.lines))
+            if not member.concluded and not member.frontier.in_flight and member.frontier.exhausted:
+                await self.conclude(member)
+
+    async def conclude(self, member: DatasetRun) -> None:
+        """Bring one dataset to its end in this run."""
+        if member.concluded:
+            return
+        member.concluded = True
+        if not member.stopped and not member.frontier.complete:
+            member.stop = self._unfinished(member)
+        await self._writer.do(member.conclude)
+        self._events.tell("concluded", dataset=member.dataset.name, published=member.published)
+
+    def _unfinished(self, member: DatasetRun) -> Stop:
+        missing = member.frontier.missing()
+        if not missing:
+            return Stop(exit=Exit.OPEN_PAGES, message="the end of the list could not be established")
+        shown = ", ".join(f"{page:,}" for page in missing[:5]) + (
+            f" and {len(missing) - 5:,} more" if missing[5:] else ""
+        )
+        return Stop(
+            exit=Exit.OPEN_PAGES,
+            message=f"open after temporary failures: page{'s' if missing[1:] else ''} {shown}",
+            hint="the last failure of each is in events.jsonl",
+        )
+
+    # -- what follows from an answer ----------------------------------------------------------------------------
+
+    def _follow(self, turn: Turn, member: DatasetRun, decision: Decision) -> bool:
+        """Act on a decision; return whether a page was kept."""
+        name, frontier = member.dataset.name, member.frontier
+        if not (isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK):
+            self._schedule.together()
+        match decision:
+            case Keep(page):
+                if member.health in self._down:
+                    self._down.discard(member.health)
+                    self._events.tell("up again", app=self.app.name, dataset=name)
+                return False if turn.probe else member.accept(turn.page, page, datetime.now(UTC))
+            case Again(verdict, after, paused):
+                self._again(member, verdict, paused)
+                self._schedule.again(turn, after)
+            case Leave(verdict, body):
+                self._events.tell("left open", dataset=name, page=turn.page, code=verdict.code, text=verdict.text)
+                if body:
+                    member.set_aside(turn.page, body, verdict.meaning)
+                if not turn.probe:
+                    frontier.leave_open(turn.page)
+            case Refuse(verdict):
+                self._refuse(member, verdict)
+                if not turn.probe:
+                    frontier.leave_open(turn.page)
+        return False
+
+    def _again(self, member: DatasetRun, verdict: Verdict, paused: float) -> None:
+        name = member.dataset.name
+        if verdict.kind is Kind.OVER_LIMIT:
+            member.counts.refused += 1
+            self._events.sum("over limit", name, verdict.code, verdict.text)
+            if paused:
+                self._events.tell(
+                    "paused", app=self.app.name, code=verdict.code, text=verdict.text, seconds=round(paused, 2)
+                )
+            if self._pacer.exhausted:
+                self._stop_all(
+                    Stop(
+                        exit=Exit.BUDGET,
+                        message=f"nothing but refusals for {self._settings.limit_patience:g} s: {told(verdict)}",
+                        hint="the allowance is probably used up; run again when it resets",
+                    )
+                )
+            return
+        member.counts.retried += 1
+        self._events.sum("failed", name, verdict.code, verdict.text or verdict.meaning)
+        health = member.health
+        if health.down and health not in self._down:
+            self._down.add(health)
+            self._events.tell("down", app=self.app.name, dataset=name, failure=health.last_error)
+        if health.hopeless(counter()):
+            stop = Stop(
+                exit=Exit.OPEN_PAGES,
+                message=f"the platform is down: no good answer for {health.silence(counter()):.0f} s; "
+                f"the last failure: {health.last_error}",
+                hint="check the network and the platform's announcements, then run again",
+            )
+            for other in self.members:
+                if other.health is health and not other.stopped:
+                    other.stop = stop
+
+    def _refuse(self, member: DatasetRun, verdict: Verdict) -> None:
+        stop = Stop(exit=Exit.REFUSED, message=f"refused by the platform: {told(verdict)}", hint=verdict.hint)
+        self._events.tell(
+            "refused",
+            dataset=member.dataset.name,
+            app=self.app.name,
+            concerns=verdict.concerns,
+            code=verdict.code,
+            text=verdict.text,
+        )
+        if verdict.concerns == "app":
+            self._stop_all(stop)
+        elif not member.stopped:
+            member.stop = stop
+
+    def _stop_all(self, stop: Stop) -> None:
+        for member in self.members:
+            if not member.stopped and not member.concluded:
+                member.stop = stop
+
+
+def told(verdict: Verdict) -> str:
+    """Render a verdict: the platform's own code and text, then what it means."""
+    words = f" 「{verdict.text}」" if verdict.text else ""
+    return f"{verdict.code}{words} - {verdict.meaning}"

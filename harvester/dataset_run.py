@@ -1,0 +1,253 @@
+"""One dataset in one run: its pages on the way from the frontier to the snapshot, and its result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from harvester import __version__, certificate
+from harvester.attempt import Subject
+from harvester.certificate import Certificate, Evidence
+from harvester.dataset import DatasetFolder
+from harvester.errors import Exit
+from harvester.events import Counts
+from harvester.frontier import End, Frontier
+from harvester.health import Health
+from harvester.model import Dataset, Page
+from harvester.shard import Compression, Layout, ShardEntry, page_digest, resources
+from harvester.snapshot import OVER
+from harvester.store import Kept, Snapshot
+
+BEIJING: Final = timezone(timedelta(hours=8))
+
+
+class Stop(Struct, frozen=True, kw_only=True):
+    """Why a dataset gets no more calls in this run: the exit code and the words for it."""
+
+    exit: Exit
+    message: str
+    hint: str = ""
+
+
+class DatasetRun:
+    """The state of one dataset while it is mirrored.
+
+    The event loop brings pages in (``accept``), the writer's thread takes them out (``commit``, ``conclude``).
+
+    Args:
+        dataset: what is mirrored.
+        folder: where, locked.
+        snapshot: which is filled.
+        health: of its host.
+        layout: rows per shard and compression of a snapshot that has no layout yet.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: DatasetFolder,
+        snapshot: Snapshot,
+        health: Health,
+        layout: tuple[int, Compression],
+    ) -> None:
+        self.dataset = dataset
+        self.folder = folder
+        self.snapshot = snapshot
+        self.subject = Subject(dataset, health)
+        self.frontier = Frontier(paged=dataset.paging == "page")
+        self.counts = Counts()
+        self.stop: Stop | None = None
+        self.certificate: Certificate | None = None
+        self.published = False
+        self.concluded = False
+        self._wanted_layout = layout
+        self._page_size = 0
+        self._pending: list[tuple[int, Page]] = []
+        self._unread: list[tuple[int, bytes, str]] = []
+        self._touched: set[int] = set()
+        self._repairs: Counter[str] = Counter()
+        self._earlier_calls = 0
+        self._span: list[str] = []
+        self._take_over(snapshot.recover())
+
+    @property
+    def health(self) -> Health:
+        """Of the host that serves the dataset."""
+        return self.subject.health
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no more calls are wanted."""
+        return self.stop is not None
+
+    @property
+    def rows(self) -> int:
+        """Rows that are durable."""
+        return sum(entry.rows for entry in self.snapshot.sealed.values()) + self._open_rows
+
+    def _take_over(self, kept: Iterable[Kept]) -> None:
+        """Continue where the snapshot was left."""
+        snapshot, frontier = self.snapshot, self.frontier
+        notes = snapshot.notes
+        self._earlier_calls = notes.get("calls", 0)
+        self._repairs.update(notes.get("repairs", {}))
+        self._span = notes.get("read", [])
+        if totals := notes.get("totals"):
+            frontier.totals = tuple(totals)
+        if snapshot.layout is not None:
+            self._page_size = frontier.page_size = notes.get("rows_on_page_1", snapshot.layout.page_size)
+        digests = snapshot.edge_digests()
+        for entry in snapshot.sealed.values():
+            frontier.restore(entry.first, entry.last)
+        self._open_rows = 0
+        holes = set(notes.get("holes", []))
+        for page in kept:
+            frontier.restore(page.page, page.page)
+            digests[page.page] = page.digest
+            self._open_rows += page.rows
+            if not page.rows:
+                holes.add(page.page)
+        frontier.restore_digests(digests)
+        frontier.holes = sorted(holes)
+        if snapshot.end is not None:
+            frontier.restore_end(End(snapshot.end["last"], snapshot.end["how"], tuple(snapshot.end["beyond"])))
+        self.counts.kept = frontier.done
+
+    # -- in the event loop --------------------------------------------------------------------------------------
+
+    def accept(self, number: int, page: Page, at: datetime) -> bool:
+        """Take in an answer; return whether the page is kept and a commit is due."""
+        kept = self.frontier.arrived(number, page.rows, page_digest(page.lines), page.total)
+        stamp = at.astimezone(BEIJING).isoformat(timespec="seconds")
+        self._span = [self._span[0] if self._span else stamp, stamp]
+        if number == 1 and page.rows:
+            self._page_size = max(page.rows, page.size or 0)
+        if kept:
+            self._pending.append((number, page))
+            self._repairs.update(page.repairs)
+            self.counts.pages += 1
+            self.counts.rows += page.rows
+        return kept
+
+    def set_aside(self, page: int, body: bytes, why: str) -> None:
+        """Keep an answer that nobody could read, for somebody to look at."""
+        self._unread.append((page, body, why))
+
+    # -- in the writer's thread ---------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make everything pending durable and seal what is certain."""
+        pending, self._pending = self._pending, []
+        snapshot = self.snapshot
+        snapshot.notes = self._notes()
+        unread, self._unread = self._unread, []
+        for page, body, why in unread:
+            snapshot.quarantine(page, body, why)
+        if pending:
+            if snapshot.layout is None:
+                rows_per_shard, compression = self._wanted_layout
+                snapshot.freeze(Layout(rows_per_shard, max(1, self._page_size), compression))
+            snapshot.append(pending)
+            self._open_rows += sum(page.rows for _, page in pending)
+            layout = snapshot.layout
+            assert layout is not None  # noqa: S101 - frozen above; for the type checker
+            self._touched.update(layout.shard_of(number) for number, _ in pending)
+        self._seal()
+
+    def _seal(self) -> None:
+        layout, end = self.snapshot.layout, self.frontier.end
+        if layout is None:
+            return
+        for number in sorted(self._touched):
+            pages = layout.pages_of(number, end.last if end else None)
+            if not pages or number in self.snapshot.sealed:
+                self._touched.discard(number)
+            elif self.snapshot.complete(number) and self.frontier.sealable(pages[0], pages[-1]):
+                self._open_rows -= self.snapshot.seal(number).rows
+                self._touched.discard(number)
+
+    def conclude(self) -> None:
+        """Do what the end of the run asks for: seal, judge, publish, or save what is needed to continue."""
+        self.commit()
+        end, snapshot = self.frontier.end, self.snapshot
+        if end is not None and snapshot.end is None:
+            snapshot.set_end(asdict(end))
+        if end is not None and snapshot.layout is not None:
+            self._touched.update(layout_shard for layout_shard in snapshot.layout.shards(end.last) if end.last)
+            self._seal()
+        if self.frontier.complete and self.stop is None:
+            self._judge()
+        snapshot.notes = self._notes()
+        if not self.published:
+            snapshot.save()
+        snapshot.close()
+
+    def _judge(self) -> None:
+        """Weigh the evidence; publish what is at least likely, keep what is not."""
+        entries = [self.snapshot.sealed[number] for number in sorted(self.snapshot.sealed)]
+        end = self.frontier.end
+        assert end is not None  # noqa: S101 - complete says so; for the type checker
+        self.certificate = certificate.judge(
+            Evidence(
+                pages=end.last,
+                rows=sum(entry.rows for entry in entries),
+                end=end.how,
+                beyond=end.beyond,
+                totals=self.frontier.totals,
+                holes=tuple(self.frontier.holes),
+                repairs=dict(self._repairs),
+            )
+        )
+        self.snapshot.finish(self._package(entries, self.certificate))
+        if self.certificate.verdict == "not proven":
+            self.stop = Stop(
+                exit=Exit.NOT_PROVEN,
+                message="; ".join(self.certificate.reasons),
+                hint=f"the snapshot is kept, not published: {self.snapshot.path}",
+            )
+            return
+        self.folder.publish(self.snapshot.path.name, {"verdict": self.certificate.verdict, "rows": self.rows})
+        self.snapshot.close_open()
+        self.published = True
+
+    def _notes(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "read": self._span,
+            "repairs": dict(self._repairs),
+            "totals": self.frontier.totals,
+            "holes": list(self.frontier.holes),
+            "rows_on_page_1": self.frontier.page_size,
+            OVER: self.certificate is not None and not self.published,
+        }
+
+    @property
+    def calls(self) -> int:
+        """Calls for this snapshot, in this run and those before it."""
+        return self._earlier_calls + self.counts.calls
+
+    def _package(self, entries: list[ShardEntry], verdict: Certificate) -> dict[str, Any]:
+        return {
+            "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
+            "name": self.dataset.name.lower(),
+            "title": self.dataset.title or self.dataset.name,
+            "created": self.snapshot.created,
+            "resources": resources(self.snapshot.layout, entries) if self.snapshot.layout else [],
+            "harvester": {
+                "version": __version__,
+                "identity": self.snapshot.identity,
+                "rows": sum(entry.rows for entry in entries),
+                "pages": verdict.evidence["pages"],
+                "certificate": {
+                    **asdict(verdict),
+                    "read": dict(zip(("from", "until"), self._span, strict=False)),
+                    "scheme": self.snapshot.identity["address"].partition(":")[0],
+                    "calls": self.calls,
+                },
+            },
+        }

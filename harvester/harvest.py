@@ -1,0 +1,285 @@
+"""Wires a run together: locks, snapshots, one crew of workers per app, one writer, an orderly stop. Nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import orjson
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from harvester.app_run import AppRun
+from harvester.attempt import counter
+from harvester.dataset import DatasetFolder
+from harvester.dataset_run import DatasetRun, Stop
+from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
+from harvester.events import Events, Log
+from harvester.health import Health
+from harvester.job import Job
+from harvester.model import App, Dataset
+from harvester.platforms import PLATFORMS
+from harvester.schedule import Budget
+from harvester.snapshot import NAME_FORMAT, Published, choose, identity
+from harvester.writer import Writer
+
+TICK: Final = 1.0  # seconds
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What the caller of one run may ask for beside its job file."""
+
+    fresh: bool = False
+    datasets: tuple[str, ...] = ()
+    max_pages: int | None = None
+    max_calls: int | None = None
+
+
+class DatasetResult(Struct, frozen=True, kw_only=True):
+    """What became of one dataset; ``rows`` and ``pages`` are of its snapshot, ``calls`` of this run."""
+
+    name: str
+    exit: Exit
+    verdict: str = ""
+    message: str = ""
+    hint: str = ""
+    rows: int = 0
+    pages: int = 0
+    calls: int = 0
+    refused: int = 0
+    retried: int = 0
+    snapshot: str = ""
+    published: bool = False
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of a run; ``path`` is its folder under ``runs``."""
+
+    exit: Exit
+    path: str
+    began: str
+    ended: str
+    datasets: tuple[DatasetResult, ...]
+
+
+async def mirror(
+    job: Job,
+    options: Options | None = None,
+    *,
+    events: Events | None = None,
+    interrupt: asyncio.Future[Exit] | None = None,
+) -> Result:
+    """Mirror the datasets of a job: continue what is open, start what is missing, publish what is complete.
+
+    Args:
+        job: loaded with its secrets.
+        options: of this run.
+        events: told of everything as it happens.
+        interrupt: set it to ``Exit.INTERRUPTED`` or ``Exit.TERMINATED`` to stop in order.
+
+    Raises:
+        HarvesterError: the run as a whole cannot go on; what was fetched is kept.
+    """
+    options = options or Options()
+    events = events or Events()
+    began = datetime.now(UTC)
+    chosen = wanted(job, options.datasets)
+    with ExitStack() as locks:
+        place = _run_folder(job.output, began)
+        log = locks.enter_context(Log(place / "events.jsonl"))
+        events.add(log)
+        events.tell("began", datasets=[dataset.name for dataset in chosen])
+        runs, results = _open(job, chosen, options, locks, began)
+        for run in runs:
+            events.counts[run.dataset.name] = run.counts
+        await _work(job, runs, options, events, interrupt)
+        results |= {run.dataset.name: _result(run, job) for run in runs}
+        ended = datetime.now(UTC)
+        result = Result(
+            exit=worst(entry.exit for entry in results.values()),
+            path=str(place),
+            began=began.isoformat(timespec="seconds"),
+            ended=ended.isoformat(timespec="seconds"),
+            datasets=tuple(results[dataset.name] for dataset in chosen),
+        )
+        events.tell("ended", exit=result.exit)
+        _write_result(place, result)
+        return result
+
+
+def wanted(job: Job, names: Sequence[str]) -> tuple[Dataset, ...]:
+    """Return the datasets of those names, in the job file's order; all of them if none is named.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    known = {dataset.name: dataset for dataset in job.datasets}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{job.path} has no enabled dataset {name!r}", hint=f"it has: {', '.join(known) or 'none at all'}"
+            )
+    return tuple(dataset for dataset in job.datasets if not names or dataset.name in names)
+
+
+def _run_folder(output: Path, began: datetime) -> Path:
+    path = output / "runs" / f"{began.strftime(NAME_FORMAT)}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise LocalError(
+            f"cannot create {path}: {error.strerror}",
+            hint="make the output folder writable, or choose another: --output DIR",
+        ) from error
+    return path
+
+
+def _write_result(place: Path, result: Result) -> None:
+    data = orjson.dumps(asdict(result), default=asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    with contextlib.suppress(OSError):  # a report that cannot be written does not undo what is mirrored
+        (place / "result.json").write_bytes(data)
+
+
+def _open(
+    job: Job, datasets: Iterable[Dataset], options: Options, locks: ExitStack, now: datetime
+) -> tuple[list[DatasetRun], dict[str, DatasetResult]]:
+    """Lock every dataset and choose its snapshot; what cannot be worked on has its result at once."""
+    runs: list[DatasetRun] = []
+    results: dict[str, DatasetResult] = {}
+    hosts: dict[tuple[str, str], Health] = {}
+    for dataset in datasets:
+        platform = PLATFORMS[dataset.app.platform]
+        folder = DatasetFolder(job.output / dataset.name)
+        try:
+            locks.enter_context(folder.lock())
+            chosen = choose(folder, identity(dataset, platform), fresh=options.fresh, now=now)
+            if isinstance(chosen, Published):
+                results[dataset.name] = _published(folder, chosen, now)
+                continue
+            host = (dataset.app.name, urlsplit(platform.target(dataset)).netloc)
+            health = hosts.setdefault(host, Health(counter(), job.run.stall_patience))
+            layout = (job.run.rows_per_shard, job.run.compression)
+            runs.append(DatasetRun(dataset, folder, chosen, health, layout))
+        except HarvesterError as error:
+            if len(job.datasets) == 1:
+                raise
+            results[dataset.name] = DatasetResult(
+                name=dataset.name, exit=error.exit, message=" ".join([error.message, *error.causes]), hint=error.hint
+            )
+    return runs, results
+
+
+def _published(folder: DatasetFolder, chosen: Published, now: datetime) -> DatasetResult:
+    hours = chosen.age(now).total_seconds() / 3600
+    age = f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"  # noqa: PLR2004 - two days
+    summary = folder.summary()
+    return DatasetResult(
+        name=folder.path.name,
+        exit=Exit.OK,
+        verdict=summary.get("verdict", ""),
+        message=f"published {age} ago; nothing was sent",
+        hint="--fresh starts a new snapshot now",
+        rows=summary.get("rows", 0),
+        snapshot=str(folder.path / chosen.name),
+        published=True,
+    )
+
+
+async def _work(
+    job: Job,
+    runs: Sequence[DatasetRun],
+    options: Options,
+    events: Events,
+    interrupt: asyncio.Future[Exit] | None,
+) -> None:
+    """Let one crew per app work; see to it that everything that arrived is durable, however it ends."""
+    budget = Budget(options.max_pages, _least(options.max_calls, job.run.max_calls))
+    writer = Writer()
+    crews = _crews(job, runs, budget, events, writer)
+    try:
+        async with asyncio.TaskGroup() as background:
+            tasks = [background.create_task(writer.run()), background.create_task(_ticks(events))]
+            if interrupt is not None:
+                tasks.append(background.create_task(_obey(interrupt, runs, crews)))
+            async with asyncio.TaskGroup() as group:
+                for crew in crews:
+                    group.create_task(crew.run())
+            for task in tasks:
+                task.cancel()
+        for crew in crews:
+            for member in crew.members:
+                if budget.spent and not member.stopped and not member.frontier.complete:
+                    member.stop = Stop(
+                        exit=Exit.BUDGET,
+                        message="the pages or calls allowed for this run are used up",
+                        hint="run again with a larger --max-pages or --max-calls, or without",
+                    )
+                await crew.conclude(member)
+        events.tick()
+    except* HarvesterError as group_of_errors:
+        raise _first(group_of_errors) from None
+    finally:
+        writer.stop()
+        for run in runs:
+            run.snapshot.close()
+
+
+def _first(errors: BaseExceptionGroup[HarvesterError]) -> HarvesterError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, HarvesterError) else HarvesterError(str(error))
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _crews(job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events, writer: Writer) -> list[AppRun]:
+    members: dict[str, tuple[App, list[DatasetRun]]] = {}
+    for run in runs:
+        members.setdefault(run.dataset.app.name, (run.dataset.app, []))[1].append(run)
+    return [
+        AppRun(app, of_app, job.run, budget=budget, events=events, writer=writer) for app, of_app in members.values()
+    ]
+
+
+async def _obey(interrupt: asyncio.Future[Exit], runs: Sequence[DatasetRun], crews: Sequence[AppRun]) -> None:
+    """Wait for the word to stop, then stop every crew."""
+    code = await interrupt
+    for run in runs:
+        if not run.stopped and not run.concluded:
+            run.stop = Stop(exit=code, message="interrupted; everything fetched is kept")
+    await asyncio.gather(*(crew.stop() for crew in crews))
+
+
+async def _ticks(events: Events) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        events.tick()
+
+
+def _result(run: DatasetRun, job: Job) -> DatasetResult:
+    stop = run.stop
+    verdict = run.certificate.verdict if run.certificate else ""
+    return DatasetResult(
+        name=run.dataset.name,
+        exit=stop.exit if stop else Exit.OK,
+        verdict=verdict,
+        message=stop.message if stop else "; ".join(run.certificate.reasons if run.certificate else ()),
+        hint=stop.hint if stop else f"harvester verify {job.output / run.dataset.name}",
+        rows=run.rows,
+        pages=run.frontier.done,
+        calls=run.counts.calls,
+        refused=run.counts.refused,
+        retried=run.counts.retried,
+        snapshot=str(run.snapshot.path),
+        published=run.published,
+    )

@@ -1,0 +1,100 @@
+"""What an answer means that carries no code of its platform: judged by HTTP status and shape.
+
+Platforms call this after they have looked for their own code in the body, because error bodies come with HTTP 500 as
+well as with 200.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from harvester.model import Kind, Reply, Verdict
+
+EXCERPT: Final = 160  # characters of a foreign page that are worth showing
+UNREADABLE_TRIES: Final = 4
+_MARKUP: Final = re.compile(rb"\s*(?:<!doctype|<html|<head|<body|<script|<\?xml|<!--)", re.IGNORECASE)
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TAG: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+def excerpt(body: bytes) -> str:
+    """Return a page's title, or the beginning of its text, in one line of at most ``EXCERPT`` characters."""
+    text = body[:4096].decode(errors="replace")
+    title = _TITLE.search(text)
+    words = " ".join((title.group(1) if title else _TAG.sub(" ", text)).split())
+    return words if len(words) <= EXCERPT else words[: EXCERPT - 1] + "…"
+
+
+def is_markup(body: bytes) -> bool:
+    """Tell an HTML or XML page from anything else by its first characters."""
+    return _MARKUP.match(body) is not None
+
+
+def unknown(code: str, text: str) -> Verdict:
+    """An answer nobody documented: never empty, never the end."""
+    return Verdict(
+        kind=Kind.REFUSED,
+        code=code,
+        text=text,
+        meaning="the platform's documentation does not list this answer, so it cannot be taken for an empty page",
+        hint="look at the platform's announcements; if the answer is a normal one, please report it as a bug",
+    )
+
+
+def judge(reply: Reply, why: str) -> Verdict:
+    """Judge an answer in which the platform's own code was not found; ``why`` says what was wrong with the body."""
+    status, text = reply.status, excerpt(reply.body)
+    code = f"HTTP {status}"
+    retry_after = reply.headers.get("Retry-After", "")
+    if status == 429 or (status == 503 and retry_after):  # noqa: PLR2004
+        return Verdict(
+            kind=Kind.OVER_LIMIT,
+            code=code,
+            text=text,
+            meaning="the gateway asks for fewer calls",
+            concerns="app",
+            retry_after=retry_after,
+        )
+    if status >= 500 or status == 408:  # noqa: PLR2004
+        return Verdict(kind=Kind.AGAIN, code=code, text=text, meaning="the server or a gateway before it failed")
+    if 300 <= status < 400:  # noqa: PLR2004
+        target = reply.headers.get("Location", "")
+        return Verdict(
+            kind=Kind.REFUSED,
+            code=code,
+            text=target or text,
+            meaning="the address redirects; a signed call is not sent anywhere but where the job file says",
+            hint=f"if {target or 'the target'} is the platform's new address, put it into the job file as `url`",
+            concerns="app",
+        )
+    if status in {404, 410}:
+        return Verdict(
+            kind=Kind.REFUSED,
+            code=code,
+            text=text,
+            meaning="there is nothing at this address",
+            hint="compare `service`, `method` or `url` with the interface's page on the platform",
+            about="address",
+        )
+    if status in {401, 403} or (status == 200 and is_markup(reply.body)):  # noqa: PLR2004
+        return Verdict(
+            kind=Kind.AGAIN,
+            code=code,
+            text=text,
+            meaning="blocked: a web page came instead of data, from a login, a protection device or a proxy",
+            hint="open the address in a browser from this machine; ask the platform's operator to admit this client",
+            concerns="app",
+            tries=UNREADABLE_TRIES,
+            then="refused",
+        )
+    if status == 200:  # noqa: PLR2004
+        return Verdict(
+            kind=Kind.AGAIN,
+            code=code,
+            text=text,
+            meaning=f"the body cannot be read ({why})",
+            tries=UNREADABLE_TRIES,
+            quarantine=True,
+        )
+    return unknown(code, text)

@@ -1,0 +1,115 @@
+"""One signed call over the wire: the only importer of aiohttp's client.
+
+It passes the signed bytes on unchanged, never retries and never follows a redirect. aiohttp does not re-send a POST
+by itself. What can go wrong becomes a ``SendError`` here, in one table, without URLs or headers in its text.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from harvester.model import Reply, Signed
+
+CONNECT_TIMEOUT: Final = 4.0  # seconds
+BODY_LIMIT: Final = 32 * 2**20  # bytes of one decoded body
+KEEPALIVE: Final = 20.0  # seconds an idle connection is kept; shorter than the 60 s and more of common gateways
+
+
+class SendError(Exception):
+    """A call that brought no whole answer.
+
+    Args:
+        text: what happened, for people; holds no secret.
+        final: whether trying again is pointless (an invalid certificate).
+    """
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.final = final
+
+
+_TEXTS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (aiohttp.ServerFingerprintMismatch, "the server's certificate is not the expected one"),
+    (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection before it answered"),
+    (aiohttp.ClientPayloadError, "the body was cut short"),
+    (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
+    (aiohttp.ClientOSError, "the connection broke"),
+    (TimeoutError, "no whole answer in time"),
+)
+
+
+class Sender:
+    """The connections of one app.
+
+    Args:
+        connections: how many calls may be under way at once; the pool is never smaller, so nothing signed waits in it.
+        timeout: seconds for one call, from connecting to the last byte.
+    """
+
+    def __init__(self, connections: int, timeout: float) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE),
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "harvester"},
+            trust_env=False,
+        )
+        self._urls: dict[str, URL] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, signed: Signed) -> Reply:
+        """Send once and return the whole answer, whatever its status.
+
+        Raises:
+            SendError: no whole answer came.
+        """
+        url = self._urls.get(signed.url)
+        if url is None:
+            url = self._urls[signed.url] = URL(signed.url, encoded=True)
+        try:
+            async with self._session.post(
+                url, data=signed.body, headers=signed.headers, allow_redirects=False
+            ) as response:
+                body = await _whole(response)
+                return Reply(response.status, response.headers, body)
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise SendError(
+                f"the server's TLS certificate is not valid: {error.strerror or type(error).__name__}",
+                final=isinstance(error, aiohttp.ClientConnectorCertificateError),
+            ) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SendError(_explain(error)) from None
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    first = await response.content.readany()
+    if response.content.at_eof():
+        return first
+    parts, size = [first], len(first)
+    while part := await response.content.readany():
+        parts.append(part)
+        size += len(part)
+        if size > BODY_LIMIT:
+            raise SendError(f"the body is larger than {BODY_LIMIT // 2**20} MiB")
+    return b"".join(parts)
+
+
+def _explain(error: Exception) -> str:
+    text = next((text for kind, text in _TEXTS if isinstance(error, kind)), "the call failed")
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
+    return f"{text} ({detail})" if detail else text

@@ -1,0 +1,32 @@
+"""The platforms' side of both platforms, played strictly on loopback; knows nothing of the client's code."""
+
+from harvester.simulator.config import (
+    SIPOP_APP_KEY,
+    SIPOP_APP_SECRET,
+    SIPOP_UNSUBSCRIBED,
+    WUHAN_PASSID,
+    WUHAN_TOKEN,
+    WUHAN_UNSUBSCRIBED,
+    Config,
+)
+from harvester.simulator.limits import Limit, SlidingLog
+from harvester.simulator.server import Simulator, serve
+from harvester.simulator.stats import AppStats, Stats
+from harvester.simulator.tables import SimulatedTable
+
+__all__ = [
+    "SIPOP_APP_KEY",
+    "SIPOP_APP_SECRET",
+    "SIPOP_UNSUBSCRIBED",
+    "WUHAN_PASSID",
+    "WUHAN_TOKEN",
+    "WUHAN_UNSUBSCRIBED",
+    "AppStats",
+    "Config",
+    "Limit",
+    "SimulatedTable",
+    "Simulator",
+    "SlidingLog",
+    "Stats",
+    "serve",
+]

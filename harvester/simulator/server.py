@@ -1,0 +1,176 @@
+"""The HTTP side: carries calls to the gatekeepers and their answers back. Listens on loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import orjson
+from aiohttp import web
+
+from harvester.errors import LocalError
+from harvester.simulator import config as registered
+from harvester.simulator import files, jobfile
+from harvester.simulator.config import Config
+from harvester.simulator.gate import Call, Gate, RegisteredApp
+from harvester.simulator.generated import DATASETS, GeneratedTable
+from harvester.simulator.limits import SlidingLog
+from harvester.simulator.sipop import SipopGate
+from harvester.simulator.stats import Stats
+from harvester.simulator.tables import SimulatedTable
+from harvester.simulator.wuhan import WuhanGate
+
+WUHAN_PATH: Final = "/ebus/kftp/v1/service/"
+SIPOP_PATH: Final = "/dataplatpro/api/route"
+STATS_PATH: Final = "/_simulator/stats"
+RESET_PATH: Final = "/_simulator/reset"
+
+JSON_TYPE: Final = "application/json;charset=UTF-8"
+GRACE: Final = 0.1  # seconds that calls in flight get when the server stops
+
+
+class Simulator:
+    """Both platforms on one loopback port, from ``async with`` to its end.
+
+    Attributes:
+        url: ``http://127.0.0.1:PORT``, the address that is really bound, without a slash at the end.
+        tables: what is served, by platform and then by the interface's or method's name; the truth for a test.
+        stats: what was counted so far.
+        config: the settings it was made with.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.stats = Stats()
+        self.tables: Mapping[str, Mapping[str, SimulatedTable]] = {}
+        self.url = ""
+        self._gates: dict[str, Gate] = {}
+        self._runner: web.ServerRunner | None = None
+        self._date = (0, "")
+
+    async def __aenter__(self) -> Self:
+        """Load or generate the tables and listen.
+
+        Raises:
+            UsageError: the data file cannot be served.
+            LocalError: the port cannot be had.
+        """
+        config = self.config
+        self.tables = await asyncio.to_thread(_tables, config)
+        self._gates = {platform: self._gate(platform) for platform in config.platforms}
+        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=GRACE)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, config.host, config.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise LocalError(
+                f"cannot listen on {config.host} port {config.port}: {error.strerror}",
+                hint="leave the port out: any free one is taken then",
+            ) from error
+        self._runner = runner
+        host, port = runner.addresses[0][:2]  # a name like localhost may stand for several addresses
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening; calls in flight are dropped."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _gate(self, platform: str) -> Gate:
+        config, stats, tables = self.config, self.stats, self.tables[platform]
+        if platform == "wuhan":
+            accounts = ((registered.WUHAN_PASSID, registered.WUHAN_TOKEN), registered.WUHAN_UNSUBSCRIBED)
+        else:
+            accounts = ((registered.SIPOP_APP_KEY, registered.SIPOP_APP_SECRET), registered.SIPOP_UNSUBSCRIBED)
+        apps = {
+            name: RegisteredApp(
+                id=name,
+                secret=secret,
+                subscribed=subscribed,
+                limit=None if config.rate_limit is None else SlidingLog(config.rate_limit),
+                stats=stats.app(f"{platform}/{name}"),
+            )
+            for (name, secret), subscribed in zip(accounts, (True, False), strict=True)
+        }
+        if platform == "wuhan":
+            return WuhanGate(apps, tables, stats, config.past_end)
+        return SipopGate(
+            apps, tables, stats, past_end=config.past_end, page_cap=config.page_cap, digest=config.sipop_digest
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        tick, now = self.config.timer(), self.config.clock()
+        path = request.raw_path.partition("?")[0]
+        platform, service = _route(path)
+        gate = self._gates.get(platform)
+        if gate is None:
+            return self._control(request.method, path, now)
+        if request.method != "POST":
+            return web.Response(status=405, headers={"Allow": "POST", "Date": self._http_date(now)})
+        body = gate.answer(Call(service, request.headers, await request.read(), now, tick))
+        if self.config.latency:
+            await asyncio.sleep(self.config.latency)
+            now = self.config.clock()
+        return web.Response(body=body, headers={"Content-Type": JSON_TYPE, "Date": self._http_date(now)})
+
+    def _control(self, method: str, path: str, now: float) -> web.Response:
+        headers = {"Content-Type": JSON_TYPE, "Date": self._http_date(now)}
+        if (method, path) == ("GET", STATS_PATH):
+            return web.Response(
+                body=orjson.dumps(self.stats.as_dict(), option=orjson.OPT_NON_STR_KEYS), headers=headers
+            )
+        if (method, path) == ("POST", RESET_PATH):
+            self.stats.clear()
+            return web.Response(body=b"{}", headers=headers)
+        return web.Response(status=404, body=b'{"error":"nothing is served here"}', headers=headers)
+
+    def _http_date(self, now: float) -> str:
+        second = int(now)
+        if self._date[0] != second:
+            self._date = second, formatdate(second, usegmt=True)
+        return self._date[1]
+
+
+async def serve(config: Config, write_job: Path | None, ready: Callable[[Simulator], None]) -> None:
+    """Run a simulator until cancelled.
+
+    Args:
+        config: what to simulate.
+        write_job: where to write a job file that mirrors everything served, or None.
+        ready: called once calls are answered and the job file is there.
+
+    Raises:
+        UsageError: the data file cannot be served.
+        LocalError: the port cannot be had, or the job file not be written.
+    """
+    async with Simulator(config) as simulator:
+        if write_job is not None:
+            await asyncio.to_thread(jobfile.write, write_job, simulator.url, config.rate_limit, simulator.tables)
+        ready(simulator)
+        await asyncio.Event().wait()
+
+
+def _tables(config: Config) -> dict[str, dict[str, SimulatedTable]]:
+    if config.data is not None:
+        table = files.load(config.data)
+        return {platform: {files.dataset_name(config.data): table} for platform in config.platforms}
+    return {
+        platform: {name: GeneratedTable(kind, config.rows, config.seed) for name, kind in DATASETS[platform].items()}
+        for platform in config.platforms
+    }
+
+
+def _route(path: str) -> tuple[str, str]:
+    """Return the platform that a path belongs to and what follows its address; empty texts if none."""
+    if path.startswith(WUHAN_PATH):
+        return "wuhan", path.removeprefix(WUHAN_PATH)
+    return ("sipop", "") if path == SIPOP_PATH else ("", "")

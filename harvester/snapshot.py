@@ -1,0 +1,118 @@
+"""Which snapshot of a dataset a run works on: an open one, a new one, or none because one is published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from msgspec import Struct
+
+from harvester.dataset import DatasetFolder
+from harvester.errors import UsageError
+from harvester.model import Dataset, Platform
+from harvester.store import Snapshot
+
+NAME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+OVER: Final = "over"  # note of a snapshot that is whole but was not published
+
+_WORDS: Final = {
+    "platform": "the platform",
+    "app_id": "the app's id",
+    "address": "the address",
+    "body": "the body form",
+    "params": "the parameters",
+    "paging": "the way of paging",
+    "page_size": "the page size",
+}
+
+
+class Published(Struct, frozen=True):
+    """Nothing is due: this snapshot is current."""
+
+    name: str
+
+    def age(self, now: datetime) -> timedelta:
+        """Return how old it is."""
+        return now - begun(self.name)
+
+
+def begun(name: str) -> datetime:
+    """Return when a snapshot was begun, from its name."""
+    return datetime.strptime(name, NAME_FORMAT).replace(tzinfo=UTC)
+
+
+def identity(dataset: Dataset, platform: Platform) -> dict[str, Any]:
+    """Return what makes a dataset the same one; the app's id as a digest, for it may be confidential."""
+    return {
+        "platform": platform.NAME,
+        "app_id": sha256(dataset.app.id.encode()).hexdigest()[:16],
+        "address": platform.target(dataset),
+        "body": {"form": dataset.body, "envelope": dict(dataset.envelope)},
+        "params": dict(dataset.params),
+        "paging": [dataset.paging, dataset.page_param, dataset.first_page],
+        "page_size": dataset.page_size,
+    }
+
+
+def open_snapshot(folder: DatasetFolder) -> str | None:
+    """Return the newest snapshot that is still to be continued, if it is newer than the published one."""
+    current = folder.current()
+    for name in reversed(folder.snapshots()):
+        if current is not None and name < current:
+            return None
+        if not (folder.path / name / "checkpoint.json").exists():
+            continue
+        with Snapshot.open(folder.path / name) as snapshot:
+            if not snapshot.notes.get(OVER):
+                return name
+            return None
+    return None
+
+
+def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: datetime) -> Snapshot | Published:
+    """Continue the open snapshot, else start the first one, else say what is published.
+
+    Args:
+        folder: of the dataset, locked.
+        same: the identity that an open snapshot must have.
+        fresh: start a new one whatever is there.
+        now: names a new snapshot.
+
+    Raises:
+        UsageError: the open snapshot is of something else.
+    """
+    if not fresh:
+        begun_before = open_snapshot(folder)
+        if begun_before is not None:
+            snapshot = Snapshot.open(folder.path / begun_before)
+            try:
+                _demand_same(folder, snapshot, same)
+            except UsageError:
+                snapshot.close()
+                raise
+            return snapshot
+        current = folder.current()
+        if current is not None:
+            return Published(current)
+    taken = set(folder.snapshots())
+    while (name := now.strftime(NAME_FORMAT)) in taken:
+        now += timedelta(seconds=1)
+    return Snapshot.create(folder.path / name, dict(same), now.isoformat(timespec="seconds"))
+
+
+def _demand_same(folder: DatasetFolder, snapshot: Snapshot, same: Mapping[str, Any]) -> None:
+    changed = [words for key, words in _WORDS.items() if snapshot.identity.get(key) != same[key]]
+    if changed:
+        raise UsageError(
+            f"cannot continue {snapshot.path}: since it was begun, the job file has changed {_listed(changed)} "
+            f"of dataset {folder.path.name!r}",
+            causes=("pages of two different datasets would be mixed; nothing was changed",),
+            hint="put the old settings back, or begin a new snapshot: "
+            f"`harvester run JOB --dataset {folder.path.name} --fresh`",
+        )
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,83 @@
+"""What lies in a mirror: which snapshots, how old, what is open, and the next command. Reads, never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from harvester.dataset import DatasetFolder
+from harvester.errors import HarvesterError, UsageError
+from harvester.snapshot import begun, open_snapshot
+from harvester.store import Snapshot
+
+RUNS: Final = "runs"
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """One dataset of a mirror. Ages are in hours; ``open_pages_kept`` counts what an open snapshot already has."""
+
+    dataset: str
+    published: str = ""
+    verdict: str = ""
+    rows: int | None = None
+    age_hours: float | None = None
+    open: str = ""
+    open_pages_kept: int | None = None
+    open_pages_in_all: int | None = None
+    problem: str = ""
+    next: str = ""
+
+
+def dataset_folders(path: Path) -> list[Path]:
+    """Return the dataset folders under a mirror, or the folder itself if it is one.
+
+    Raises:
+        UsageError: there is no mirror.
+    """
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {path}", hint="name the folder that `output` in the job file names")
+    if DatasetFolder(path).snapshots():
+        return [path]
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and DatasetFolder(entry).snapshots())
+
+
+def states(folders: Iterable[Path], command: str, now: datetime) -> list[State]:
+    """Describe datasets.
+
+    Args:
+        folders: of the datasets; one that does not exist has not been begun.
+        command: the run that continues them, without ``--dataset``.
+        now: to tell ages.
+    """
+    return [_state(DatasetFolder(path), command, now) for path in folders]
+
+
+def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
+    name = folder.path.name
+    again = f"{command} --dataset {name}"
+    try:
+        current, opened = folder.current(), open_snapshot(folder)
+        summary = folder.summary()
+        kept, in_all = _progress(folder.path / opened) if opened else (None, None)
+    except HarvesterError as error:
+        return State(dataset=name, problem=error.message, next=f"{again} --fresh")
+    return State(
+        dataset=name,
+        published=current or "",
+        verdict=summary.get("verdict", ""),
+        rows=summary.get("rows"),
+        age_hours=round((now - begun(current)).total_seconds() / 3600, 1) if current else None,
+        open=opened or "",
+        open_pages_kept=kept,
+        open_pages_in_all=in_all,
+        next=again if opened or not current else f"harvester verify {folder.path}",
+    )
+
+
+def _progress(path: Path) -> tuple[int, int | None]:
+    with Snapshot.open(path) as snapshot:
+        return snapshot.pages_kept(), snapshot.end["last"] if snapshot.end else None

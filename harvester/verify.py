@@ -1,0 +1,221 @@
+"""Checking a snapshot on disk against what was recorded of it; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from harvester.dataset import DatasetFolder
+from harvester.durable import Folder
+from harvester.errors import DamagedError, Exit
+from harvester.journal import Journal
+from harvester.sealed import INDEX, hash_fault, index_records
+from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Compression, Layout, PageRecord, ShardEntry, page_digest
+from harvester.shardfile import cut, read_shard
+from harvester.store import CHECKPOINT, PACKAGE, Snapshot
+
+GOOD: Final = "."
+DAMAGED: Final = "X"
+MISSING: Final = "?"
+UNFINISHED: Final = "o"
+EXTRA: Final = "+"
+
+_PAGES_SHOWN: Final = 3
+_COMPRESSIONS: Final[dict[str, Compression]] = {"": "none", "gz": "gzip", "zst": "zstd"}
+
+
+class ShardCheck(msgspec.Struct, frozen=True):
+    """One shard, or a file that should not be there: its symbol, and in words why it is not good."""
+
+    name: str
+    symbol: str
+    reasons: tuple[str, ...] = ()
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What was found: the shards in order, then files that belong to none of them.
+
+    ``rows`` and ``pages`` count the good shards.
+    """
+
+    shards: tuple[ShardCheck, ...]
+    pages: int
+    rows: int
+
+    @property
+    def symbols(self) -> str:
+        """One ASCII character a shard: ``.`` good, ``X`` damaged, ``?`` missing, ``o`` unfinished, ``+`` extra file."""
+        return "".join(check.symbol for check in self.shards)
+
+    @property
+    def exit(self) -> Exit:
+        """LOCAL if anything is damaged, missing or extra, OPEN_PAGES if shards are unfinished, else OK."""
+        found = set(self.symbols)
+        if found & {DAMAGED, MISSING, EXTRA}:
+            return Exit.LOCAL
+        return Exit.OPEN_PAGES if UNFINISHED in found else Exit.OK
+
+
+class _Ours(msgspec.Struct):
+    number: int
+    pages: tuple[int, int]
+    rows: int
+    bytes: int | None = None
+    sha256: str = ""
+
+
+class _Resource(msgspec.Struct):
+    path: str
+    bytes: int
+    hash: str
+    harvester: _Ours
+    compression: str = ""
+
+
+class _Package(msgspec.Struct):
+    resources: list[_Resource]
+
+
+def snapshots_in(path: Path) -> list[Path]:
+    """Return the snapshot that a folder is, or those of a dataset's folder from the published one on."""
+    if any((path / name).is_file() for name in (CHECKPOINT, PACKAGE)):
+        return [path]
+    folder = DatasetFolder(path)
+    current = folder.current() or ""
+    return [path / name for name in folder.snapshots() if name >= current]
+
+
+def verify_snapshot(path: Path) -> Verification:
+    """Check every shard of a snapshot, finished or open: digest of the file, of each page, row counts, page ranges.
+
+    Raises:
+        DamagedError: there is nothing to check against, or it is damaged itself.
+        LocalError: something cannot be read.
+        UsageError: a compression's library is not installed.
+    """
+    with Folder(path) as folder:
+        if folder.is_file(CHECKPOINT):
+            with Snapshot.open(path) as snapshot:
+                last = None if snapshot.end is None else snapshot.end["last"]
+                return _verify(folder, snapshot.layout, snapshot.sealed, last)
+        layout, entries = _recorded(folder)
+        return _verify(folder, layout, entries, max((entry.last for entry in entries.values()), default=0))
+
+
+def _verify(folder: Folder, layout: Layout | None, sealed: dict[int, ShardEntry], last: int | None) -> Verification:
+    checks: list[ShardCheck] = []
+    expected: set[str] = set()
+    pages = rows = 0
+    names = folder.names()
+    journals = {int(match[1]) for name in names if (match := JOURNAL_FILE.fullmatch(name))}
+    if layout is not None:
+        numbers = sealed.keys() | journals
+        numbers.update(range(max(numbers, default=-1) + 1) if last is None else layout.shards(last))
+        for number in sorted(numbers):
+            expected.add(layout.journal_name(number))
+            if number in sealed or number in journals:  # beside a journal: a shard whose sealing was cut short
+                expected.add(layout.shard_name(number))
+            entry = sealed.get(number)
+            check = _check_open(folder, layout, number, last) if entry is None else _check(folder, layout, entry, last)
+            checks.append(check)
+            if entry is not None and check.symbol == GOOD:
+                pages += entry.last + 1 - entry.first
+                rows += entry.rows
+    extra = [name for name in names if name.startswith("part-") and name not in expected]
+    checks += [ShardCheck(name, EXTRA, ("nothing refers to it",)) for name in extra]
+    return Verification(tuple(checks), pages, rows)
+
+
+def _check(folder: Folder, layout: Layout, entry: ShardEntry, last: int | None) -> ShardCheck:
+    name = layout.shard_name(entry.number)
+    if not folder.is_file(name):
+        return ShardCheck(name, MISSING, ("there is no such file",))
+    pages = range(entry.first, entry.last + 1)
+    reasons: list[str] = []
+    if pages != layout.pages_of(entry.number, last):
+        reasons.append(f"holds pages {entry.first} to {entry.last}, which are not those of its number")
+    fault = hash_fault(folder, layout, entry)
+    if fault:
+        reasons.append(f"{name} {fault}")
+    records = index_records(folder, pages)
+    if len(records) < len(pages):
+        page = entry.first + len(records)
+        reasons.append(f"{INDEX}: offset {page * INDEX_RECORD_BYTES}: no record of page {page}")
+    elif sum(record.rows for record in records) != entry.rows:
+        reasons.append(f"{INDEX}: its pages {entry.first} to {entry.last} do not add up to {entry.rows} rows")
+    for number, page_fault in enumerate(_page_faults(folder, layout, name, records, file_is_good=not fault)):
+        reasons.append(page_fault if number < _PAGES_SHOWN else "and more")
+        if number == _PAGES_SHOWN:
+            break
+    return ShardCheck(name, DAMAGED if reasons else GOOD, tuple(reasons))
+
+
+def _page_faults(
+    folder: Folder, layout: Layout, name: str, records: list[PageRecord], *, file_is_good: bool
+) -> Iterator[str]:
+    """Yield what is wrong with pages; where the file's own digest is right, the index is to blame."""
+    with folder.opened(name, os.O_RDONLY, "read") as fd:
+        pieces = cut(read_shard(fd, layout.compression, name), (record.length for record in records))
+        try:
+            for record, lines in zip(records, pieces, strict=False):
+                if page_digest(lines) == record.digest and lines.count(b"\n") == record.rows:
+                    continue
+                if file_is_good:
+                    yield f"{INDEX}: offset {record.page * INDEX_RECORD_BYTES}: wrong record of page {record.page}"
+                elif len(lines) < record.length:
+                    yield f"{name}: offset {record.offset}: page {record.page} is cut after {len(lines)} bytes"
+                else:
+                    yield f"{name}: offset {record.offset}, {record.length} bytes: page {record.page} has changed"
+        except DamagedError as error:
+            yield error.message
+
+
+def _check_open(folder: Folder, layout: Layout, number: int, last: int | None) -> ShardCheck:
+    journal = Journal(folder, layout, number)
+    if not folder.is_file(journal.name):
+        return ShardCheck(journal.name, UNFINISHED, ("none of its pages is here yet",))
+    content = journal.scan()
+    if content.damage is not None:
+        place = f"{journal.name}: offset {content.damage.offset}, {content.damage.length} bytes"
+        return ShardCheck(journal.name, DAMAGED, (f"{place}: {content.damage.reason}",))
+    pages = layout.pages_of(number, last)
+    held = {record.page for record in content.records if record.page in pages}
+    return ShardCheck(journal.name, UNFINISHED, (f"{len(held)} of {len(pages)} pages are here",))
+
+
+def _recorded(folder: Folder) -> tuple[Layout | None, dict[int, ShardEntry]]:
+    """Read from the data package what a checkpoint would say; its paths are compared, never followed."""
+    source = folder.path / PACKAGE
+    try:
+        found = msgspec.json.decode(folder.read(PACKAGE) or b"", type=_Package).resources
+        if not found:
+            return None, {}
+        first, last = found[0].harvester.pages
+        layout = Layout(rows_per_shard=last + 1 - first, page_size=1, compression=_COMPRESSIONS[found[0].compression])
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
+        raise DamagedError(
+            f"cannot verify {folder.path}: {PACKAGE} is missing or damaged",
+            causes=[str(error)],
+            hint="`harvester run --fresh` makes a new snapshot",
+        ) from error
+    entries: dict[int, ShardEntry] = {}
+    for position, resource in enumerate(found):
+        ours = resource.harvester
+        if ours.number != position or resource.path != layout.shard_name(position):
+            raise DamagedError(f"{source} is damaged: resource {position} names {resource.path!r}")
+        entries[position] = ShardEntry(
+            number=position,
+            first=ours.pages[0],
+            last=ours.pages[1],
+            rows=ours.rows,
+            bytes=resource.bytes if ours.bytes is None else ours.bytes,
+            sha256=resource.hash.removeprefix("sha256:"),
+            file_bytes=resource.bytes,
+            mtime_ns=0,
+            content_sha256=ours.sha256,
+        )
+    return layout, entries

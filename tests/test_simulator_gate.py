@@ -1,0 +1,87 @@
+"""What both gatekeepers share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harvester.simulator.gate import NonceMemory, PastEnd, form_fields, media_type, page_of
+from harvester.simulator.tables import StoredTable
+
+
+def test_nonce_is_free_again_after_exactly_its_span() -> None:
+    """Ten minutes: not a moment earlier; a refused repetition does not prolong it."""
+    memory = NonceMemory(600.0)
+    assert memory.add(b"n", 0.0)
+    assert not memory.add(b"n", 599.5)
+    assert memory.add(b"n", 600.0)
+    assert not memory.add(b"n", 600.0)
+
+
+def test_forgotten_nonces_take_no_memory() -> None:
+    """What is too old goes, and so does the oldest beyond the bound."""
+    memory = NonceMemory(600.0, most=3)
+    for number in range(4):
+        memory.add(bytes([number]), float(number))
+    memory.add(b"late", 602.5)
+    assert len(memory) == 2
+    for number in range(100):
+        memory.add(b"%d" % number, 603.0)
+    assert len(memory) <= 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=60))
+def test_memory_agrees_with_a_plain_history(calls: list[tuple[int, int]]) -> None:
+    """Whatever comes when: refused if and only if the same was admitted less than the span ago."""
+    memory, admitted, now = NonceMemory(100.0), dict[int, int](), 0
+    for nonce, gap in calls:
+        now += gap
+        fresh = nonce not in admitted or now - admitted[nonce] >= 100
+        assert memory.add(bytes([nonce]), float(now)) == fresh
+        if fresh:
+            admitted[nonce] = now
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b"a=1&b=%E7%89%99+%2B&c=", {"a": "1", "b": "牙 +", "c": ""}),
+        (b"%61=x%3D1=2", {"a": "x=1=2"}),
+        (b"", None),
+        (b"a", None),
+        (b"a=1&a=2", None),
+        (b"a=%FF", None),
+        (b"a=\xe7\x89\x99", None),
+    ],
+)
+def test_form_is_decoded_strictly(body: bytes, fields: dict[str, str] | None) -> None:
+    """UTF-8 in percent signs; no bare bytes, no field twice, no field without a value."""
+    assert form_fields(body) == fields
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ("Application/JSON; charset=UTF-8", "application/json"),
+        ('application/json;charset="utf-8"', "application/json"),
+        ("application/json", "application/json"),
+        ("application/json; charset=GBK", ""),
+        ("", ""),
+    ],
+)
+def test_media_type_is_read_without_its_parameters(header: str, kind: str) -> None:
+    """A charset other than UTF-8 gives no type at all."""
+    assert media_type(header) == kind
+
+
+@pytest.mark.parametrize(
+    ("past_end", "answer"),
+    [("empty", (4, b"")), ("null", (4, None)), ("last", (3, b"4")), ("first", (1, b"0,1"))],
+)
+def test_page_behind_the_end(past_end: PastEnd, answer: tuple[int, bytes | None]) -> None:
+    """Four ways that pagers have; pages within the table are the same in all of them."""
+    table = StoredTable([b"%d" % number for number in range(5)], ())
+    assert page_of(table, 3, 2, past_end) == (3, b"4")
+    assert page_of(table, 4, 2, past_end) == answer
+    assert page_of(StoredTable([], ()), 1, 2, past_end) == (1, None if past_end == "null" else b"")

@@ -1,0 +1,61 @@
+"""What the simulator counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from harvester.simulator.stats import Peak, Stats
+
+
+def test_peak_is_the_fullest_half_open_second() -> None:
+    """Events exactly one second apart are not counted together."""
+    peak = Peak()
+    for now in (0.0, 0.5, 0.75, 1.0, 1.25, 5.0):
+        peak.add(now)
+    assert peak.most == 4  # 0.5, 0.75, 1.0, 1.25; at 1.0 the event at 0.0 has left
+
+
+def test_totals_add_up_over_apps() -> None:
+    """The totals are sums over the apps; the oldest signature is the greatest."""
+    stats = Stats()
+    one, two = stats.app("wuhan/a"), stats.app("sipop/b")
+    for app, now in ((one, 0.0), (one, 0.25), (two, 0.5)):
+        app.arrive(now)
+    one.accept(0.0)
+    one.refuse("1141")
+    two.refuse("1008")
+    one.sign(0.5)
+    two.sign(2.25)
+    one.repeated_nonces += 1
+    assert (stats.calls, stats.accepted, stats.repeated_nonces, stats.oldest_signature) == (3, 1, 1, 2.25)
+    assert stats.refused == Counter({"1141": 1, "1008": 1})
+    assert (one.most_calls, one.most_accepted, two.most_calls, two.most_accepted) == (2, 1, 1, 0)
+
+
+def test_pages_are_counted_one_by_one_up_to_a_bound() -> None:
+    """Beyond the bound new pages go to one number; known ones go on being counted."""
+    stats = Stats(max_pages=2)
+    for page in (1, 2, 3, 1, 4):
+        stats.page("wuhan/companies", page)
+    assert stats.pages == {"wuhan/companies": {1: 2, 2: 1}}
+    assert stats.pages_not_listed == 2
+
+
+def test_clear_zeroes_in_place() -> None:
+    """Who holds the counts of an app goes on counting in the same ones."""
+    stats = Stats(max_pages=1)
+    app = stats.app("wuhan/a")
+    app.arrive(0.0)
+    app.accept(0.0)
+    app.refuse("500")
+    app.sign(3.0)
+    app.repeated_nonces = 1
+    stats.page("wuhan/companies", 1)
+    stats.page("wuhan/companies", 2)
+    fresh = Stats(max_pages=1)
+    fresh.app("wuhan/a")
+    stats.clear()
+    assert stats.as_dict() == fresh.as_dict()
+    stats.page("wuhan/companies", 7)
+    app.refuse("500")
+    assert (stats.pages, stats.refused) == ({"wuhan/companies": {7: 1}}, Counter({"500": 1}))

@@ -1,0 +1,225 @@
+"""Wuhan's gatekeeper: one golden answer for everything that it refuses. Signatures are computed here, independently."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+import pytest
+from multidict import CIMultiDict
+
+from harvester.simulator.gate import Call, PastEnd, RegisteredApp
+from harvester.simulator.limits import SlidingLog
+from harvester.simulator.stats import Stats
+from harvester.simulator.tables import StoredTable
+from harvester.simulator.wuhan import WuhanGate
+
+NOW = 1_619_072_634.0
+NONCE = "2fc62edd-03ee-4c32-8db8-e7e9c77ed05a"
+TOKEN = "TEST-TOKEN-0001"
+ROWS = [b'{"REGNO":"%d","INV":"%b****"}' % (number % 3, "孙".encode()) for number in range(45)]
+
+
+def gate(limit: float | None = None, past_end: PastEnd = "empty") -> tuple[WuhanGate, Stats]:
+    """Return a gatekeeper with one subscribed app, one that is not, and 45 rows."""
+    stats = Stats()
+    apps = {
+        name: RegisteredApp(
+            id=name,
+            secret=TOKEN,
+            subscribed=name == "app",
+            limit=SlidingLog(limit) if limit else None,
+            stats=stats.app(f"wuhan/{name}"),
+        )
+        for name in ("app", "unsubscribed")
+    }
+    tables = {"companies": StoredTable(ROWS, ("REGNO", "INV")), "investors": StoredTable([], ("REGNO",))}
+    return WuhanGate(apps, tables, stats, past_end), stats
+
+
+def call(
+    body: bytes | dict[str, Any] | None = None,
+    *,
+    service: str = "companies",
+    stamp: str = "1619072634",
+    nonce: str = NONCE,
+    token: str = TOKEN,
+    tick: float = 0.0,
+    **headers: str | None,
+) -> Call:
+    """Return a rightly signed call for page 1, except for what is given; ``_`` in header names stands for ``-``."""
+    sent: dict[str, str | None] = {
+        "accept": "application/json",
+        "content-type": "application/json; charset=UTF-8",
+        "x-tif-passid": "app",
+        "x-tif-timestamp": stamp,
+        "x-tif-nonce": nonce,
+        "x-tif-signature": hashlib.sha256(f"{stamp}{token}{nonce}{stamp}".encode()).hexdigest().upper(),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    if not isinstance(body, bytes):
+        body = orjson.dumps(body or {"query": {"pageNo": "1"}})
+    given = CIMultiDict((name, value) for name, value in sent.items() if value is not None)
+    return Call(service, given, body, NOW, tick)
+
+
+def test_signature_formula() -> None:
+    """The published vector: what the gate accepts is SHA-256 over timestamp, token, nonce, timestamp."""
+    known = "F34C0CE47E9B0CB3743924E67A50938867D98797C5802BFAABC9F501BA2955A1"
+    for signature in (known, known.lower()):
+        assert orjson.loads(gate()[0].answer(call(x_tif_signature=signature)))["errcode"] == 0
+
+
+def test_page_with_rows_has_the_documented_shape() -> None:
+    """Errcode and pageSize are numbers, metadata stands beside data, rows are verbatim."""
+    wuhan, stats = gate()
+    assert wuhan.answer(call({"query": {"pageNo": "3"}})) == (
+        b'{"errcode":0,"errmsg":"","data":{"pageNo":3,"pageSize":20,"data":['
+        + b",".join(ROWS[40:])
+        + b']},"metadata":{},"hint":null}'
+    )
+    assert stats.pages == {"wuhan/companies": {3: 1}}
+    assert (stats.accepted, stats.calls) == (1, 1)
+
+
+def test_empty_page_has_the_documented_shape() -> None:
+    """Errcode and pageSize are texts, metadata stands inside data."""
+    empty = (
+        b'{"errcode":"0","errmsg":"","detailErrMsg":null,'
+        b'"data":{"pageNo":%d,"pageSize":"20","data":%b,"metadata":{}},"hint":null}'
+    )
+    four = call({"query": {"pageNo": "4"}})
+    assert gate()[0].answer(four) == empty % (4, b"[]")
+    assert gate(past_end="null")[0].answer(four) == empty % (4, b"null")
+    assert gate()[0].answer(call(service="investors")) == empty % (1, b"[]")
+
+
+def test_page_behind_the_end_can_be_another_page() -> None:
+    """The answer then carries the number of the page that it holds."""
+    for past_end, number in (("last", 3), ("first", 1)):
+        answers = [
+            gate(past_end=past_end)[0].answer(call({"query": {"pageNo": page}}))  # type: ignore[arg-type]  # of the literal
+            for page in ("9", str(number))
+        ]
+        assert answers[0] == answers[1]
+
+
+def test_filter_goes_by_lower_case_names() -> None:
+    """Equality on the upper-case column; unknown names are ignored; both body forms."""
+    json_form = call({"query": {"pageNo": "1", "regno": "2", "colour": "red"}, "extra": {"k": 1}})
+    form = call(b"pageNo=1&regno=2&colour=red", content_type="application/x-www-form-urlencoded;charset=UTF-8")
+    for made in (json_form, form):
+        answer = orjson.loads(gate()[0].answer(made))
+        assert answer["data"]["data"] == [orjson.loads(row) for row in ROWS if b'"2"' in row]
+
+
+@pytest.mark.parametrize("names", [("x_tif_passid",), ("x_tif_paasid",), ("x_tif_passid", "x_tif_paasid")])
+def test_id_is_taken_under_either_name(names: tuple[str, ...]) -> None:
+    """The document writes passid, clients of the gateway write paasid."""
+    headers = {"x_tif_passid": None, **dict.fromkeys(names, "app")}
+    assert orjson.loads(gate()[0].answer(call(None, **headers)))["errcode"] == 0  # type: ignore[arg-type]  # only headers
+
+
+FORM = "application/x-www-form-urlencoded;charset=UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "said"),
+    [
+        (call(x_tif_passid=None), 1433, "x-tif-passid"),
+        (call(x_tif_paasid="other"), 1433, "x-tif-paasid"),
+        (call(x_tif_passid="nobody"), 1433, "PASSID"),
+        (call(x_tif_timestamp=None), 1433, "missing"),
+        (call(x_tif_nonce=None), 1433, "missing"),
+        (call(x_tif_signature=None), 1433, "missing"),
+        (call(token="OTHER"), 1433, "wrong signature"),
+        (call(x_tif_signature="xyci0iJIUzI1NiIsInR5cC"), 1433, "wrong signature"),
+        (call(stamp="1619072453"), 1433, "off by 181 seconds"),
+        (call(stamp="1619072815"), 1433, "off by -181 seconds"),
+        (call(stamp="1619072634000"), 1433, "clock is off"),
+        (call(stamp="1619072634.0"), 1433, "Unix seconds"),
+        (call(nonce="12345"), 1433, "UUID"),
+        (call(nonce=f'"{NONCE}"'), 1433, "UUID"),
+        (call(x_tif_passid="unsubscribed"), 1403, "没有权限"),
+        (call(service="nothing"), 100101, "服务地址不存在"),
+        (call(accept="*/*"), 500, "Accept"),
+        (call(accept=None), 500, "Accept"),
+        (call(content_type=None), 500, "content type"),
+        (call(content_type="text/plain"), 500, "content type"),
+        (call(content_type="application/json;charset=GBK"), 500, "content type"),
+        (call(b"pageNo=1"), 500, "content type says JSON"),
+        (call(content_type=FORM), 500, "does not fit"),
+        (call(b"pageNo", content_type=FORM), 500, "does not fit"),
+        (call(b'{"query":["pageNo"]}'), 500, "query"),
+        (call(b'"query"'), 500, "query"),
+        (call({"query": {"pageNo": 1}}), 500, "pageNo must be a string"),
+        (call({"query": {"pageNo": "1", "regno": 2}}), 500, "regno must be a string"),
+        (call({"query": {"regno": "1"}}), 500, "pageNo"),
+        (call({"query": {"pageNo": "0"}}), 500, "pageNo"),
+        (call({"query": {"pageNo": "１"}}), 500, "pageNo"),
+        (call({"query": {"pageNo": "1.0"}}), 500, "pageNo"),
+    ],
+)
+def test_refusal(made: Call, code: int, said: str) -> None:
+    """Every check has its code, and the message says which check it was."""
+    wuhan, stats = gate()
+    answer = orjson.loads(wuhan.answer(made))
+    assert (answer["errcode"], answer["data"]) == (code, {"data": [], "metadata": {}})
+    assert said in answer["errmsg"]
+    assert (dict(stats.refused), stats.accepted, stats.pages) == ({str(code): 1}, 0, {})
+
+
+def test_clock_may_be_off_by_three_minutes() -> None:
+    """180 seconds either way are fine; the age of the signature is noted."""
+    wuhan, stats = gate()
+    for number, stamp in enumerate(("1619072814", "1619072454")):
+        assert orjson.loads(wuhan.answer(call(stamp=stamp, nonce=NONCE[:-1] + str(number))))["errcode"] == 0
+    assert stats.oldest_signature == 180.0
+
+
+def test_age_of_a_stale_signature_is_noted_but_not_of_a_wrong_one() -> None:
+    """A refused call tells as much about the client's queue as an accepted one."""
+    wuhan, stats = gate()
+    wuhan.answer(call(stamp="1619072034"))
+    wuhan.answer(call(stamp="1", token="OTHER"))
+    assert stats.oldest_signature == 600.0
+
+
+def test_nonce_must_not_come_again_within_ten_minutes() -> None:
+    """Refused and counted, upper-case letters or not; free again afterwards."""
+    wuhan, stats = gate()
+    codes = [
+        orjson.loads(wuhan.answer(call(tick=tick, nonce=nonce)))["errcode"]
+        for tick, nonce in ((0.0, NONCE), (599.0, NONCE.upper()), (600.0, NONCE))
+    ]
+    assert codes == [0, 1433, 0]
+    assert stats.repeated_nonces == 1
+
+
+def test_unsigned_calls_use_up_no_nonce_and_no_rate() -> None:
+    """A stranger cannot lock an app out."""
+    wuhan, _ = gate(limit=1)
+    assert orjson.loads(wuhan.answer(call(token="OTHER")))["errcode"] == 1433
+    assert orjson.loads(wuhan.answer(call()))["errcode"] == 0
+
+
+def test_rate_is_shared_by_all_interfaces_of_an_app() -> None:
+    """1141 beyond the limit, whatever the interface; each app has its own; arrivals are counted apart."""
+    wuhan, stats = gate(limit=2)
+    wanted = [("companies", 0.0), ("investors", 0.25), ("companies", 0.5), ("nothing", 0.75), ("companies", 1.0)]
+    codes = [
+        orjson.loads(wuhan.answer(call(service=service, tick=tick, nonce=f"{NONCE[:-1]}{number}")))["errcode"]
+        for number, (service, tick) in enumerate(wanted)
+    ]
+    assert codes == [0, "0", 1141, 1141, 0]
+    assert orjson.loads(wuhan.answer(call(x_tif_passid="unsubscribed", tick=0.75)))["errcode"] == 1403
+    app = stats.apps["wuhan/app"]
+    assert (app.most_calls, app.most_accepted, app.refused["1141"]) == (4, 2, 2)
+
+
+def test_any_header_bytes_are_answered() -> None:
+    """Bytes that are no UTF-8 reach the gate as lone surrogates; they are refused, not raised."""
+    odd = "\udcff"
+    for made in (call(x_tif_passid=odd), call(x_tif_nonce=odd), call(service=odd), call(accept=odd)):
+        assert orjson.loads(gate()[0].answer(made))["errcode"] in {1433, 100101, 500}
