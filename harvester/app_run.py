@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
 
+from msgspec.structs import replace
+
 from harvester.attempt import Again, Caller, Decision, Keep, Leave, Refuse, counter
 from harvester.dataset_run import DatasetRun, Stop
 from harvester.errors import Exit
@@ -120,6 +122,16 @@ class AppRun:
         await self._writer.do(member.conclude)
         self._events.tell("concluded", dataset=member.dataset.name, published=member.published)
 
+    def explain_permissions(self) -> None:
+        """Say whom missing permissions concern: credentials that open another dataset are good."""
+        lacking = [member for member in self.members if member.stop is not None and member.stop.about == "permission"]
+        works = any(member.frontier.done for member in self.members)
+        for member in lacking:
+            if member.stop is not None and (
+                note := permission_note(works=works, all_lack=lacking == list(self.members))
+            ):
+                member.stop = replace(member.stop, message=f"{member.stop.message}; {note}")
+
     def _unfinished(self, member: DatasetRun) -> Stop:
         missing = member.frontier.missing()
         if not missing:
@@ -197,7 +209,12 @@ class AppRun:
                     other.stop = stop
 
     def _refuse(self, member: DatasetRun, verdict: Verdict) -> None:
-        stop = Stop(exit=Exit.REFUSED, message=f"refused by the platform: {told(verdict)}", hint=verdict.hint)
+        stop = Stop(
+            exit=Exit.REFUSED,
+            message=f"refused by the platform: {told(verdict)}",
+            hint=verdict.hint,
+            about=verdict.about,
+        )
         self._events.tell(
             "refused",
             dataset=member.dataset.name,
@@ -215,6 +232,13 @@ class AppRun:
         for member in self.members:
             if not member.stopped and not member.concluded:
                 member.stop = stop
+
+
+def permission_note(*, works: bool, all_lack: bool) -> str:
+    """Tell missing permissions from wrong credentials by what happened to the app's other datasets."""
+    if works:
+        return "the credentials are good, for another dataset of this app works"
+    return "every dataset of this app gets this answer, so check the credentials first" if all_lack else ""
 
 
 def told(verdict: Verdict) -> str:

@@ -9,11 +9,12 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from harvester.app_run import permission_note, told
 from harvester.attempt import Again, Caller, Decision, Keep, Refuse, Subject, counter
 from harvester.errors import Exit, worst
 from harvester.health import Health
 from harvester.job import Job
-from harvester.model import App, Dataset, Kind, Page, Verdict
+from harvester.model import App, Dataset, Kind, Page
 from harvester.pace import Pacer
 from harvester.platforms import PLATFORMS
 from harvester.send import Sender
@@ -27,7 +28,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """What one call showed of a dataset.
 
     ``state`` is one of usable, unpaged, no permission, wrong or withdrawn, key required, refused, over limit,
-    no answer. ``clock_offset`` is in seconds, the platform's clock ahead of ours; None where it did not say.
+    no answer. ``clock_offset`` is in whole seconds, the platform's clock ahead of ours; None where it did not say.
     """
 
     dataset: str
@@ -36,7 +37,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     exit: Exit
     page_size: int | None = None
     total: int | None = None
-    clock_offset: float | None = None
+    clock_offset: int | None = None
     first_row: str = ""
     code: str = ""
     message: str = ""
@@ -62,12 +63,12 @@ async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Fi
             decision = await caller.attempt(subject, 1, await pacer.permit())
             if isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK:
                 decision = await caller.attempt(subject, 1, await pacer.permit())
-            offset = caller.clock.now(counter()) - time.time() if caller.clock.known else None
+            offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
             findings.append(_finding(dataset, decision, offset))
     return explain_permissions(findings)
 
 
-def _finding(dataset: Dataset, decision: Decision, offset: float | None) -> Finding:
+def _finding(dataset: Dataset, decision: Decision, offset: int | None) -> Finding:
     if isinstance(decision, Keep):
         return _usable(dataset, decision.page, offset)
     verdict = decision.verdict
@@ -84,12 +85,12 @@ def _finding(dataset: Dataset, decision: Decision, offset: float | None) -> Find
         exit=code,
         clock_offset=offset,
         code=verdict.code,
-        message=_told(verdict),
+        message=told(verdict),
         hint=verdict.hint,
     )
 
 
-def _usable(dataset: Dataset, page: Page, offset: float | None) -> Finding:
+def _usable(dataset: Dataset, page: Page, offset: int | None) -> Finding:
     silent = page.rows > 0 and page.number is None and page.size is None and page.total is None
     row = page.lines.partition(b"\n")[0].decode()
     return Finding(
@@ -107,22 +108,15 @@ def _usable(dataset: Dataset, page: Page, offset: float | None) -> Finding:
 
 def explain_permissions(findings: list[Finding]) -> list[Finding]:
     """Say whom a missing permission concerns: credentials that open another dataset are good."""
+    lacking = [finding for finding in findings if finding.state == _STATES["permission"]]
     works = any(finding.exit is Exit.OK for finding in findings)
-    lacking = [finding for finding in findings if finding.state == "no permission"]
-    if not lacking or (not works and len(lacking) < len(findings)):
-        return findings
-    note = (
-        "the credentials are good: another dataset of this app works"
-        if works
-        else "every dataset of this app gets this answer, so check the credentials first"
-    )
-    return [replace(finding, hint=f"{note}; {finding.hint}") if finding in lacking else finding for finding in findings]
+    note = permission_note(works=works, all_lack=lacking == findings)
+    return [
+        replace(finding, message=f"{finding.message}; {note}") if note and finding in lacking else finding
+        for finding in findings
+    ]
 
 
 def exit_of(findings: Sequence[Finding]) -> Exit:
     """Return the exit code of a check."""
     return worst(finding.exit for finding in findings)
-
-
-def _told(verdict: Verdict) -> str:
-    return f"{verdict.code}{f' 「{verdict.text}」' if verdict.text else ''} - {verdict.meaning}"

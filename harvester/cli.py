@@ -361,20 +361,31 @@ def _with_progress(
 
 
 def _say_result(result: Result, command: str) -> None:
+    """Say verdict, rows, place and the next command of every dataset; the run's own last."""
     say("")
     for entry in result.datasets:
-        verdict = entry.verdict or {Exit.OK: "up to date"}.get(entry.exit, "not finished")
-        say(f"{entry.name}: {verdict}, {entry.rows:,} rows in {entry.pages:,} pages, {entry.calls:,} calls")
-        if entry.message:
-            say(f"  {entry.message}")
-        if entry.hint:
-            say(f"  hint: {entry.hint}")
-        if entry.snapshot:
-            say(f"  {entry.snapshot}")
-    rows = sum(entry.rows for entry in result.datasets)
-    say(f"{rows:,} rows; what happened: {result.path}; exit {result.exit}")
-    if result.exit is not Exit.OK:
-        say(f"next: {command}")
+        verdict = entry.verdict or "not finished"
+        said = f"{entry.name}: {verdict}, {entry.rows:,} rows"
+        say(
+            said
+            + (
+                f" in {entry.pages:,} pages; {entry.calls:,} call{'s'[: entry.calls != 1]} in this run"
+                if entry.calls
+                else ""
+            )
+        )
+        for text in (entry.why, entry.hint and f"hint: {entry.hint}", entry.snapshot and _near(entry.snapshot)):
+            if text:
+                say(f"  {text}")
+    say(f"{sum(entry.rows for entry in result.datasets):,} rows in all; what happened: {_near(result.path)}")
+    done = result.exit is Exit.OK
+    say(f"next: {f'harvester verify {_near(Path(result.path).parents[1])}' if done else command}")
+
+
+def _near(path: str | Path) -> str:
+    """Return a path as short as it can be written from here."""
+    near = os.path.relpath(path)
+    return str(path) if near.startswith("..") else near
 
 
 def _verified(verification: Verification) -> str:

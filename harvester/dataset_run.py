@@ -18,7 +18,7 @@ from harvester.errors import Exit
 from harvester.events import Counts
 from harvester.frontier import End, Frontier
 from harvester.health import Health
-from harvester.model import Dataset, Page
+from harvester.model import About, Dataset, Page
 from harvester.shard import Compression, Layout, ShardEntry, page_digest, resources
 from harvester.snapshot import OVER
 from harvester.store import Kept, Snapshot
@@ -27,11 +27,12 @@ BEIJING: Final = timezone(timedelta(hours=8))
 
 
 class Stop(Struct, frozen=True, kw_only=True):
-    """Why a dataset gets no more calls in this run: the exit code and the words for it."""
+    """Why a dataset gets no more calls in this run: the exit code, the words for it, what a refusal is about."""
 
     exit: Exit
     message: str
     hint: str = ""
+    about: About = ""
 
 
 class DatasetRun:

@@ -28,7 +28,7 @@ class End(Struct, frozen=True):
 
     last: int
     how: str  # "empty", "repeat" or "unpaged"
-    beyond: tuple[int, ...] = ()  # pages past the end that were asked for and agree
+    beyond: tuple[int, ...] = ()  # pages past the end that confirm it
 
 
 def spacing(page: int) -> int:
@@ -293,7 +293,7 @@ class Frontier:
             edge = min(self._empty)
             confirmed = max(self._empty) >= edge + spacing(edge)
             if confirmed and self._low >= edge and (edge == 1 or self._at(edge - 1) == DONE):
-                self._settle(End(edge - 1, "empty", tuple(sorted(self._empty))))
+                self._settle(End(edge - 1, "empty", (edge, max(self._empty))))
         elif self._suspect:
             far = self._far()
             asked = (self._suspect + 1, *far)

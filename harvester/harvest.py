@@ -43,12 +43,15 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class DatasetResult(Struct, frozen=True, kw_only=True):
-    """What became of one dataset; ``rows`` and ``pages`` are of its snapshot, ``calls`` of this run."""
+    """What became of one dataset; ``rows`` and ``pages`` are of its snapshot, ``calls`` of this run.
+
+    ``why`` says what keeps the verdict from being better, or why the dataset is not finished.
+    """
 
     name: str
     exit: Exit
     verdict: str = ""
-    message: str = ""
+    why: str = ""
     hint: str = ""
     rows: int = 0
     pages: int = 0
@@ -100,7 +103,7 @@ async def mirror(
         for run in runs:
             events.counts[run.dataset.name] = run.counts
         await _work(job, runs, options, events, interrupt)
-        results |= {run.dataset.name: _result(run, job) for run in runs}
+        results |= {run.dataset.name: _result(run) for run in runs}
         ended = datetime.now(UTC)
         result = Result(
             exit=worst(entry.exit for entry in results.values()),
@@ -171,7 +174,7 @@ def _open(
             if len(job.datasets) == 1:
                 raise
             results[dataset.name] = DatasetResult(
-                name=dataset.name, exit=error.exit, message=" ".join([error.message, *error.causes]), hint=error.hint
+                name=dataset.name, exit=error.exit, why="; ".join([error.message, *error.causes]), hint=error.hint
             )
     return runs, results
 
@@ -184,7 +187,7 @@ def _published(folder: DatasetFolder, chosen: Published, now: datetime) -> Datas
         name=folder.path.name,
         exit=Exit.OK,
         verdict=summary.get("verdict", ""),
-        message=f"published {age} ago; nothing was sent",
+        why=f"published {age} ago; nothing was sent",
         hint="--fresh starts a new snapshot now",
         rows=summary.get("rows", 0),
         snapshot=str(folder.path / chosen.name),
@@ -222,6 +225,7 @@ async def _work(
                         hint="run again with a larger --max-pages or --max-calls, or without",
                     )
                 await crew.conclude(member)
+            crew.explain_permissions()
         events.tick()
     except* HarvesterError as group_of_errors:
         raise _first(group_of_errors) from None
@@ -266,15 +270,15 @@ async def _ticks(events: Events) -> None:
         events.tick()
 
 
-def _result(run: DatasetRun, job: Job) -> DatasetResult:
+def _result(run: DatasetRun) -> DatasetResult:
     stop = run.stop
     verdict = run.certificate.verdict if run.certificate else ""
     return DatasetResult(
         name=run.dataset.name,
         exit=stop.exit if stop else Exit.OK,
         verdict=verdict,
-        message=stop.message if stop else "; ".join(run.certificate.reasons if run.certificate else ()),
-        hint=stop.hint if stop else f"harvester verify {job.output / run.dataset.name}",
+        why=stop.message if stop else "; ".join(run.certificate.reasons if run.certificate else ()),
+        hint=stop.hint if stop else "",
         rows=run.rows,
         pages=run.frontier.done,
         calls=run.counts.calls,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from typing import Final
 
@@ -25,7 +24,7 @@ def sealed_stat(folder: Folder, layout: Layout, entry: ShardEntry) -> ShardEntry
         The entry, with the file's present time; or in words what is wrong.
     """
     found = folder.stat(layout.shard_name(entry.number))
-    if found is None or not stat.S_ISREG(found.st_mode):
+    if found is None:
         return "is missing"
     if found.st_size != entry.file_bytes:
         return f"has {found.st_size} bytes instead of {entry.file_bytes}"

@@ -6,6 +6,7 @@ by itself. What can go wrong becomes a ``SendError`` here, in one table, without
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Final, Self
 
@@ -111,5 +112,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 def _explain(error: Exception) -> str:
     text = next((text for kind, text in _TEXTS if isinstance(error, kind)), "the call failed")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
+    # The number, not the text: asyncio's text repeats the address.
+    number = cause.errno if isinstance(cause, OSError) else None
+    detail = os.strerror(number) if number is not None and number > 0 else ""  # name look-ups have negative ones
     return f"{text} ({detail})" if detail else text

@@ -238,7 +238,10 @@ def read_index(data: bytes, first: int) -> list[PageRecord]:
 
 
 def resources(layout: Layout, entries: Iterable[ShardEntry]) -> list[dict[str, Any]]:
-    """Return the resources of a data package, one for each shard, in order (Frictionless Data Package v1, "Data Resource")."""
+    """Return the resources of a data package, one for each shard, in order.
+
+    Their form is that of the Frictionless Data Package standard, version 1, "Data Resource".
+    """
     return [_resource(layout, entry) for entry in sorted(entries, key=lambda entry: entry.number)]
 
 

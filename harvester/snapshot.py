@@ -104,7 +104,11 @@ def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: 
 
 def _demand_same(folder: DatasetFolder, snapshot: Snapshot, same: Mapping[str, Any]) -> None:
     changed = [words for key, words in _WORDS.items() if snapshot.identity.get(key) != same[key]]
-    if changed:
+    if changed and snapshot.layout is None:
+        # Not one page came under the old settings (a mistake in the job file, mostly): there is nothing to mix.
+        snapshot.identity.update(same)
+        snapshot.save()
+    elif changed:
         raise UsageError(
             f"cannot continue {snapshot.path}: since it was begun, the job file has changed {_listed(changed)} "
             f"of dataset {folder.path.name!r}",

@@ -80,4 +80,4 @@ def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
 
 def _progress(path: Path) -> tuple[int, int | None]:
     with Snapshot.open(path) as snapshot:
-        return snapshot.pages_kept(), snapshot.end["last"] if snapshot.end else None
+        return sum(1 for _ in snapshot.pages()), snapshot.end["last"] if snapshot.end else None

@@ -176,15 +176,15 @@ class Snapshot:
         records = (index_records(self._folder, range(page, page + 1)) for page in sorted(edges))
         return {record.page: record.digest for found in records for record in found}
 
-    def pages_kept(self) -> int:
-        """Count the pages that are durable, sealed or in journals, without changing anything."""
-        kept = sum(entry.last + 1 - entry.first for entry in self.sealed.values())
+    def pages(self) -> Iterator[int]:
+        """Yield the pages that are durable, sealed or in journals, without changing anything."""
+        for entry in self.sealed.values():
+            yield from range(entry.first, entry.last + 1)
         for name in self._folder.names():
             match = JOURNAL_FILE.fullmatch(name)
             if match and self.layout is not None and int(match[1]) not in self.sealed:
-                content = Journal(self._folder, self.layout, int(match[1])).scan()
-                kept += len({record.page for record in content.records})
-        return kept
+                records = Journal(self._folder, self.layout, int(match[1])).scan().records
+                yield from {record.page for record in records}
 
     def missing(self, shard: int) -> list[int]:
         """Return the pages of a shard that are neither kept nor sealed, as far as the end is known."""

@@ -145,8 +145,11 @@ def _check(folder: Folder, layout: Layout, entry: ShardEntry, last: int | None) 
     if len(records) < len(pages):
         page = entry.first + len(records)
         reasons.append(f"{INDEX}: offset {page * INDEX_RECORD_BYTES}: no record of page {page}")
-    elif sum(record.rows for record in records) != entry.rows:
-        reasons.append(f"{INDEX}: its pages {entry.first} to {entry.last} do not add up to {entry.rows} rows")
+    else:
+        rows, size = sum(record.rows for record in records), sum(record.length for record in records)
+        if (rows, size) != (entry.rows, entry.bytes):
+            sums = f"{rows} rows of {size} bytes, not {entry.rows} of {entry.bytes}"
+            reasons.append(f"{INDEX}: its pages {entry.first} to {entry.last} add up to {sums}")
     for number, page_fault in enumerate(_page_faults(folder, layout, name, records, file_is_good=not fault)):
         reasons.append(page_fault if number < _PAGES_SHOWN else "and more")
         if number == _PAGES_SHOWN:

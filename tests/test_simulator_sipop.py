@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from harvester.simulator.gate import Call, PastEnd, RegisteredApp
@@ -185,6 +188,14 @@ def test_clock_may_be_off_by_ten_minutes() -> None:
     assert stats.oldest_signature == 600.0
 
 
+def test_age_of_a_stale_signature_is_noted_but_not_of_a_wrong_one() -> None:
+    """A refused call tells as much about the client's queue as an accepted one."""
+    sipop, stats = gate()
+    assert asked(sipop, call(timestamp="2018-01-01 11:40:00"))["code"] == "1003"
+    assert asked(sipop, call(timestamp="2018-01-01 11:30:00", secret="OTHER"))["code"] == "1003"
+    assert stats.oldest_signature == 1200.0
+
+
 def test_rate_belongs_to_the_app() -> None:
     """1008 beyond the limit, and a call one second after the first goes through."""
     sipop, stats = gate(limit=1)
@@ -199,3 +210,18 @@ def test_rate_belongs_to_the_app() -> None:
         "repeated_nonces": 0,
         "oldest_signature": 0.0,
     }
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)
+
+
+@given(st.dictionaries(st.sampled_from(["pageNum", "pageSize", "title", "n", "x"]), JSON))
+def test_any_param_is_answered(param: dict[str, Any]) -> None:
+    """Whatever JSON a signed call carries, the answer has a code of the platform."""
+    assert asked(gate()[0], call(json.dumps(param)))["code"] in {"1000", "1100", "1009"}
+
+
+@given(st.binary())
+def test_any_body_is_answered(body: bytes) -> None:
+    """Bytes that are no form are refused, not raised."""
+    assert asked(gate()[0], Call("", CIMultiDict({"content-type": FORM}), body, NOW, 0.0))["code"] in {"1001", "1009"}

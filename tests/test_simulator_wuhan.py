@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from harvester.simulator.gate import Call, PastEnd, RegisteredApp
@@ -223,3 +225,9 @@ def test_any_header_bytes_are_answered() -> None:
     odd = "\udcff"
     for made in (call(x_tif_passid=odd), call(x_tif_nonce=odd), call(service=odd), call(accept=odd)):
         assert orjson.loads(gate()[0].answer(made))["errcode"] in {1433, 100101, 500}
+
+
+@given(st.binary() | st.text().map(str.encode), st.sampled_from(["application/json", FORM]))
+def test_any_body_is_answered(body: bytes, content_type: str) -> None:
+    """Whatever a signed call carries, the answer is JSON of the platform's kind."""
+    assert "errcode" in orjson.loads(gate()[0].answer(call(body, content_type=content_type)))

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ FORMAT = (Path(__file__).parent.parent / "harvester" / "FORMAT.md").read_text()
 NAME = "20261121T020000Z"
 CREATED = "2026-11-21T02:00:00+00:00"
 IDENTITY = {"platform": "wuhan"}
+
+
+linux = pytest.mark.skipif(sys.platform == "darwin", reason="stands in for fdatasync, which macOS lacks")
 
 
 def example(name: str) -> bytes:
@@ -335,11 +339,24 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
 
 def test_missing_library_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that asks for zstd without the extra learns so when the layout is frozen."""
-    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
     with Snapshot.create(tmp_path / NAME, IDENTITY, CREATED) as snapshot:
         with pytest.raises(UsageError, match=r"harvester\[zstd\]"):
             snapshot.freeze(Layout(8, 2, "zstd"))
         assert snapshot.layout is None
+
+
+def test_missing_library_is_said_before_a_snapshot_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine the extra may be missing; nothing is fetched that could not be sealed."""
+    begun(tmp_path, "zstd").close()
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with (
+        Snapshot.open(tmp_path / "investors" / NAME) as snapshot,
+        pytest.raises(UsageError, match=r"harvester\[zstd\]"),
+    ):
+        snapshot.recover()
 
 
 def test_quarantine(tmp_path: Path) -> None:
@@ -349,6 +366,30 @@ def test_quarantine(tmp_path: Path) -> None:
         path = snapshot.quarantine(16, b"\xff", "not UTF-8")
         assert path == snapshot.path / "quarantine" / "page-00000016.body"
         assert content(path.parent) == {"page-00000016.body": b"\xff", "page-00000016.why": b"not UTF-8\n"}
+
+
+def test_move_of_the_end_withdraws_the_package(tmp_path: Path) -> None:
+    """A data package never describes shards that are being changed."""
+    with begun(tmp_path) as snapshot:
+        snapshot.append(pages(1, 2, 3, 4))
+        snapshot.seal(0)
+        for change in (lambda: snapshot.set_end({"last": 8}), lambda: snapshot.reopen(0)):
+            snapshot.set_end({"last": 4})
+            snapshot.finish({"resources": []})
+            change()
+            assert not (snapshot.path / "datapackage.json").exists()
+
+
+@linux
+def test_recovery_syncs_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that a killed run wrote but did not sync are durable before a marker vouches for them."""
+    with begun(tmp_path) as snapshot:
+        snapshot.append(pages(1))
+    journal = snapshot.path / "part-00000.pages"
+    disk = Disk(monkeypatch, 0)
+    with continued(snapshot):
+        assert disk.files[journal.stat().st_ino] == journal.read_bytes()
+    disk.close()
 
 
 def test_short_writes_are_invisible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,10 +402,9 @@ def test_short_writes_are_invisible(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert verify_snapshot(snapshot.path).symbols == "."
 
 
+@linux
 @pytest.mark.parametrize(("call", "number"), [("write", errno.ENOSPC), ("fdatasync", errno.EIO)])
-def test_error_of_the_disk_is_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: errno.__class__
-) -> None:
+def test_error_of_the_disk_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
     """It says which file and why, nothing is tried again, and the next run loses nothing that was kept."""
     with begun(tmp_path) as snapshot:
         snapshot.append(pages(1))
@@ -482,6 +522,7 @@ class Disk:
                 (target / name).write_bytes(self.files.get(inner, b""))
 
     def close(self) -> None:
+        """Let go of what kept numbers from being given away."""
         for fd in self.held:
             os.close(fd)
 
@@ -518,6 +559,7 @@ def stopped_nights(tmp_path: Path, *, power: bool) -> Iterator[tuple[Path, set[i
     assert stop > 100
 
 
+@linux
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power lost"])
 def test_stop_anywhere(tmp_path: Path, undisturbed: dict[str, bytes], power: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     """Whatever step it stops before, nothing promised is lost and the next run ends with the very same bytes."""
@@ -552,19 +594,23 @@ class Life(RuleBasedStateMachine):
 
     @initialize(compression=st.sampled_from(["none", "gzip"]), per_shard=st.integers(1, 4))
     def begin(self, compression: Compression, per_shard: int) -> None:
+        """Any compression, any size of shard."""
         self.snapshot = begun(self.root, compression, per_shard)
         self.per_shard = per_shard
 
     def drawn(self, numbers: list[int]) -> list[tuple[int, Page]]:
+        """Return new versions of those pages whose shard is not sealed."""
         self.version += 1
         free = [n for n in numbers if (n - 1) // self.per_shard not in self.snapshot.sealed]
         return pages(*free, version=self.version)
 
     def keep(self, batch: list[tuple[int, Page]]) -> None:
+        """Do to the model what a batch does."""
         self.model |= {n: self.version for n, _ in batch if self.last is None or n <= self.last}
 
     @rule(numbers=st.lists(st.integers(1, 12), max_size=6))
     def append(self, numbers: list[int]) -> None:
+        """Pages in any order, some of them again."""
         batch = self.drawn(numbers)
         self.snapshot.append(batch)
         self.keep(batch)
@@ -596,16 +642,19 @@ class Life(RuleBasedStateMachine):
 
     @rule(repair=st.booleans())
     def restart(self, repair: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
+        """Nothing is lost, and there is nothing to repair."""
         self.snapshot = continued(self.snapshot, repair=repair)
 
     @rule(shard=st.integers(0, 11))
     def seal(self, shard: int) -> None:
+        """Finish a shard if it can be."""
         if self.snapshot.complete(shard) and shard not in self.snapshot.sealed and self.range_of(shard):
             self.snapshot.seal(shard)
 
     @precondition(lambda self: self.snapshot.sealed)
     @rule(data=st.data())
     def reopen(self, data: st.DataObject) -> None:
+        """Nothing of a sound shard is lost when it is taken apart."""
         shard = data.draw(st.sampled_from(sorted(self.snapshot.sealed)))
         assert self.snapshot.reopen(shard) == []
 
@@ -628,25 +677,30 @@ class Life(RuleBasedStateMachine):
 
     @rule(last=st.integers(0, 12))
     def end(self, last: int) -> None:
+        """The end becomes known, or moves."""
         self.snapshot.set_end({"last": last})
         self.last = last
         self.model = {n: v for n, v in self.model.items() if n <= last}
 
     def shard_of(self, number: int) -> int:
+        """Return the shard of a page."""
         return (number - 1) // self.per_shard
 
     def range_of(self, shard: int) -> range:
+        """Return the pages of a shard, cut at the end."""
         stop = (shard + 1) * self.per_shard
         return range(shard * self.per_shard + 1, (stop if self.last is None else min(stop, self.last)) + 1)
 
     @invariant()
     def what_is_missing_is_what_the_model_lacks(self) -> None:
+        """The snapshot lacks exactly what the model lacks."""
         for shard in range(self.shard_of(12) + 1):
             lacking = [n for n in self.range_of(shard) if n not in self.model]
             assert self.snapshot.missing(shard) == lacking
 
     @invariant()
     def nothing_is_damaged(self) -> None:
+        """Whatever happened, every sealed shard is good."""
         assert set(verify_snapshot(self.snapshot.path).symbols) <= {".", "o"}
 
     def teardown(self) -> None:

@@ -115,8 +115,12 @@ def complaint(dataset: Dataset) -> tuple[str, str] | None:
 
 def target(dataset: Dataset) -> str:
     """Return the address of the interface: a whole ``url``, or ``service`` below the app's base."""
-    base = dataset.app.url if dataset.app.url.endswith("/") else dataset.app.url + "/"
-    return dataset.url or urljoin(base, dataset.service)
+    return dataset.url or _joined(dataset.app.url, dataset.service)
+
+
+@lru_cache(maxsize=1024)
+def _joined(base: str, service: str) -> str:
+    return urljoin(base if base.endswith("/") else base + "/", service)
 
 
 def build(dataset: Dataset, page: int) -> Request:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -140,6 +141,7 @@ def _fields(call: Call) -> dict[str, str]:
     return fields
 
 
+@lru_cache(64)  # many calls share a second
 def _beijing(stamp: str) -> float:
     """Return the Unix seconds of a wall clock in Beijing, which has kept UTC+8 without summer time since 1991."""
     if STAMP.fullmatch(stamp):

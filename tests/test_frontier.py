@@ -1,0 +1,369 @@
+"""The frontier against a model of a platform: whatever it answers and in whatever order, the list is kept whole.
+
+The model knows the true list. It answers past the end in one of three ways, claims a total or none, and may be empty
+for a while in mid-list. What it may not do is what nobody could tell from an end: a list whose last page equals the
+one before it or page 1, on a platform that repeats a page past the end.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final, Literal
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import Struct
+
+from harvester.frontier import AHEAD, End, Frontier, spacing
+
+PastEnd = Literal["empty", "last", "first"]
+PAST_END: Final[tuple[PastEnd, ...]] = ("empty", "last", "first")
+SIZE: Final = 20  # rows on a full page
+SHARD: Final = 4  # pages per shard
+
+
+class Answer(Struct, frozen=True):
+    """What a page holds: how many rows, and their digest."""
+
+    rows: int
+    digest: bytes
+    total: int | None = None
+
+
+class Platform:
+    """Answers for pages of a known list.
+
+    Args:
+        pages: the digest of each page of the list.
+        past_end: what comes for pages beyond it.
+        total: the claimed count of all rows.
+        empty_at_first: how many times each of these pages is empty before it shows its rows.
+    """
+
+    def __init__(
+        self,
+        pages: list[bytes],
+        past_end: PastEnd,
+        total: int | None = None,
+        empty_at_first: dict[int, int] | None = None,
+    ) -> None:
+        self.pages = pages
+        self.past_end = past_end
+        self.total = total
+        self.empty_at_first = dict(empty_at_first or {})
+        self.calls = 0
+
+    @property
+    def last(self) -> int:
+        """The true last page."""
+        return len(self.pages)
+
+    def ask(self, page: int) -> Answer:
+        """Answer one call."""
+        self.calls += 1
+        if self.empty_at_first.get(page, 0) > 0:
+            self.empty_at_first[page] -= 1
+            return Answer(0, b"", self.total)
+        if page > self.last:
+            if self.past_end == "empty" or not self.pages:
+                return Answer(0, b"", self.total)
+            page = self.last if self.past_end == "last" else 1
+        return Answer(7 if page == self.last else SIZE, self.pages[page - 1], self.total)
+
+
+def distinct(count: int) -> list[bytes]:
+    """Return a list of pages none of which equals another."""
+    return [b"page %d" % number for number in range(1, count + 1)]
+
+
+def full_total(pages: int) -> int:
+    """Return the true count of rows of so many pages."""
+    return (pages - 1) * SIZE + 7 if pages else 0
+
+
+class Walk:
+    """A run as the engine makes it: pages are asked for, answers come in some order, good ones are kept.
+
+    ``kept`` survives a crash as far as ``crash`` is told; shards are sealed as soon as the frontier allows it.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.frontier = Frontier()
+        self.kept: dict[int, bytes] = {}
+        self.sealed: set[int] = set()
+        self.flying: dict[int, Answer] = {}
+
+    def ask(self) -> int | None:
+        """Ask for one more page, if the frontier names one."""
+        page = self.frontier.next()
+        if page is not None:
+            assert page not in self.kept, f"page {page} was asked for again"
+            assert page not in self.flying, f"page {page} was asked for twice at once"
+            assert page >= 1
+            self.flying[page] = self.platform.ask(page)
+        return page
+
+    def answer(self, page: int) -> None:
+        """Let the answer for a page come in."""
+        answer = self.flying.pop(page)
+        if self.frontier.arrived(page, answer.rows, answer.digest, answer.total):
+            self.kept[page] = answer.digest
+        self.seal()
+
+    def put_back(self, page: int) -> None:
+        """Let the call for a page fail."""
+        del self.flying[page]
+        self.frontier.put_back(page)
+
+    def leave_open(self, page: int) -> None:
+        """Give a page up."""
+        del self.flying[page]
+        self.frontier.leave_open(page)
+        self.seal()
+
+    def seal(self) -> None:
+        """Seal every whole shard that the frontier is certain of."""
+        for shard in range(max(self.kept, default=0) // SHARD + 1):
+            first, last = shard * SHARD + 1, (shard + 1) * SHARD
+            if shard not in self.sealed and all(page in self.kept for page in range(first, last + 1)):
+                if self.frontier.sealable(first, last):
+                    assert last <= self.platform.last, f"pages {first} to {last} lie past the end"
+                    self.sealed.add(shard)
+
+    def crash(self, durable: set[int]) -> None:
+        """Start anew with what is durable: sealed shards, and these pages."""
+        sealed = {page for shard in self.sealed for page in range(shard * SHARD + 1, (shard + 1) * SHARD + 1)}
+        self.kept = {page: digest for page, digest in self.kept.items() if page in durable or page in sealed}
+        self.flying.clear()
+        end, self.frontier = self.frontier.end, Frontier()
+        digests: dict[int, bytes] = {}
+        for shard in sorted(self.sealed):
+            first, last = shard * SHARD + 1, (shard + 1) * SHARD
+            self.frontier.restore(first, last)
+            digests |= {page: self.kept[page] for page in (first, last)}
+        for page in sorted(self.kept.keys() - sealed):
+            self.frontier.restore(page, page)
+            digests[page] = self.kept[page]
+        self.frontier.restore_digests(digests)
+        if end is not None:
+            self.frontier.restore_end(end)
+
+    def finish(self, random: Random, window: int = 8, failing: float = 0.0, giving_up: float = 0.0) -> None:
+        """Go on until nothing is left to ask for; answers come in random order."""
+        most = 20 * (self.platform.last + 60)
+        for _ in range(most):
+            while len(self.flying) < window and self.ask() is not None:
+                pass
+            if not self.flying:
+                assert self.frontier.exhausted
+                return
+            page = random.choice(list(self.flying))
+            fate = random.random()
+            if fate < giving_up:
+                self.leave_open(page)
+            elif fate < giving_up + failing:
+                self.put_back(page)
+            else:
+                self.answer(page)
+        pytest.fail(f"no end after {most} answers")
+
+    def check(self) -> None:
+        """The end is right and everything up to it is there."""
+        frontier, truth = self.frontier, self.platform.pages
+        assert frontier.end is not None, "the end is not known"
+        assert frontier.end.last == len(truth)
+        assert frontier.complete
+        assert frontier.missing() == []
+        assert frontier.in_flight == 0
+        assert {page: digest for page, digest in self.kept.items() if page <= len(truth)} == {
+            page: digest for page, digest in enumerate(truth, 1) if page not in frontier.holes
+        }
+
+
+# -- every size, every end --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("total", ["none", "right", "low", "high", "zero"])
+@pytest.mark.parametrize("past_end", PAST_END)
+@pytest.mark.parametrize("pages", [0, 1, 2, 3, 19, 20, 21, 400])
+@pytest.mark.parametrize("window", [1, 64])
+def test_the_end_is_found(pages: int, past_end: PastEnd, total: str, window: int) -> None:
+    """Every size with every behaviour past the end, whatever the platform claims to have, one by one and in bulk."""
+    rows = full_total(pages)
+    claimed = {"none": None, "right": rows, "low": rows // 2, "high": rows * 2 + 500, "zero": 0}[total]
+    walk = Walk(Platform(distinct(pages), past_end, claimed))
+    walk.finish(Random(pages), window)
+    walk.check()
+    assert walk.frontier.end is not None
+    assert walk.frontier.end.how == ("empty" if past_end == "empty" or not pages else "repeat")
+    assert all(page > pages for page in walk.frontier.end.beyond)
+
+
+@pytest.mark.parametrize("pages", [1, 20, 400])
+def test_a_walk_one_by_one_costs_few_calls_more_than_pages(pages: int) -> None:
+    """With a right total and an honest platform: the pages, the page after them, and the confirmations."""
+    walk = Walk(Platform(distinct(pages), "empty", full_total(pages)))
+    walk.finish(Random(0), window=1)
+    assert walk.platform.calls <= pages + 3
+
+
+def test_a_total_is_used_to_fan_out() -> None:
+    """Once page 1 is in, every page that the total promises may be in flight at once."""
+    frontier = Frontier()
+    assert frontier.next() == 1
+    assert frontier.next() is None
+    assert frontier.arrived(1, SIZE, b"1", 100 * SIZE)
+    assert [frontier.next() for _ in range(100)] == [*range(2, 101), None]
+
+
+def test_without_a_total_the_run_goes_ahead_by_what_is_known() -> None:
+    """First a few pages, then as many as are known already."""
+    frontier = Frontier()
+    assert frontier.next() == 1
+    assert frontier.arrived(1, SIZE, b"1")
+    asked = [frontier.next() for _ in range(AHEAD + 1)]
+    assert asked == [*range(2, 2 + AHEAD), None]
+    for page in range(2, 2 + AHEAD):
+        assert frontier.arrived(page, SIZE, b"%d" % page)
+    highest = 1 + AHEAD
+    assert [frontier.next() for _ in range(highest + 1)] == [*range(highest + 1, 2 * highest + 1), None]
+
+
+# -- anything at all --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def platforms(draw: st.DrawFn, *, empty_for_a_while: bool = True) -> Platform:
+    """Draw a list of pages with equal runs in it, and a platform that shows it in its own way."""
+    count = draw(st.one_of(st.integers(0, 30), st.integers(30, 150)))
+    pages = distinct(count)
+    past_end = draw(st.sampled_from(PAST_END))
+    contents = [b"run"] + ([pages[0]] if count and past_end != "first" else [])
+    for _ in range(draw(st.integers(0, 2))):
+        start, length = draw(st.integers(1, 150)), draw(st.integers(2, 5))
+        content = draw(st.sampled_from(contents))
+        # The last page stays itself: see the head of this module.
+        for page in range(start, min(start + length, count)):
+            if page > 1:
+                pages[page - 1] = content
+    rows = full_total(count)
+    total = draw(st.sampled_from([None, rows, rows // 2, rows + 19, rows * 2 + 333, 0, 10**15]))
+    empty = {}
+    if not empty_for_a_while and count:
+        chosen = draw(st.sets(st.integers(1, count), max_size=6))
+        empty = dict.fromkeys(chosen, 1)
+    return Platform(pages, past_end, total, empty)
+
+
+@settings(max_examples=300, deadline=None)
+@given(platforms(), st.integers(0, 2**32), st.integers(1, 70), st.sampled_from([0.0, 0.1, 0.4]))
+def test_whatever_the_order_the_list_is_kept_whole(
+    platform: Platform, seed: int, window: int, failing: float
+) -> None:
+    """Answers in any order, calls that fail and are repeated, pages that are empty for a while."""
+    walk = Walk(platform)
+    walk.finish(Random(seed), window, failing)
+    walk.check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(platforms(), st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 4))
+def test_a_run_goes_on_where_it_was_stopped(platform: Platform, seed: int, window: int, crashes: int) -> None:
+    """Stopped at any moment with any part of the pages durable, the next run brings the rest."""
+    random = Random(seed)
+    walk = Walk(platform)
+    for _ in range(crashes):
+        for _ in range(random.randrange(1, 3 * platform.last + 30)):
+            while len(walk.flying) < window and walk.ask() is not None:
+                pass
+            if not walk.flying:
+                break
+            walk.answer(random.choice(list(walk.flying)))
+        part = random.choice([0.5, 1.0])
+        walk.crash({page for page in walk.kept if page == 1 or random.random() < part})
+    walk.finish(random, window)
+    walk.check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(platforms(), st.integers(0, 2**32), st.integers(1, 70))
+def test_pages_left_open_make_no_end_and_come_in_the_next_run(platform: Platform, seed: int, window: int) -> None:
+    """A run that gave pages up claims nothing wrong; another one completes it."""
+    random = Random(seed)
+    walk = Walk(platform)
+    walk.finish(random, window, giving_up=0.1)
+    end = walk.frontier.end
+    if end is not None:
+        assert end.last == platform.last
+        assert walk.frontier.complete == (all(page in walk.kept for page in range(1, end.last + 1)))
+        assert walk.frontier.missing() == [page for page in range(1, end.last + 1) if page not in walk.kept]
+    walk.crash(set(walk.kept))
+    walk.finish(random, window)
+    walk.check()
+
+
+class Machine(RuleBasedStateMachine):
+    """One run, step by step, in an order that Hypothesis chooses and shortens."""
+
+    @initialize(platform=platforms())
+    def begin(self, platform: Platform) -> None:
+        """Start."""
+        self.walk = Walk(platform)
+
+    @rule(times=st.integers(1, 40))
+    def ask(self, times: int) -> None:
+        """Send some calls."""
+        for _ in range(times):
+            if self.walk.ask() is None:
+                break
+
+    @precondition(lambda self: self.walk.flying)
+    @rule(data=st.data(), times=st.integers(1, 20))
+    def answer(self, data: st.DataObject, times: int) -> None:
+        """Let some answers come in, the newest or the oldest or any first."""
+        which = data.draw(st.sampled_from(["oldest", "newest", "any"]))
+        for _ in range(min(times, len(self.walk.flying))):
+            pages = list(self.walk.flying)
+            page = {"oldest": pages[0], "newest": pages[-1]}.get(which) or data.draw(st.sampled_from(pages))
+            self.walk.answer(page)
+
+    @precondition(lambda self: self.walk.flying)
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        """Let a call fail."""
+        self.walk.put_back(data.draw(st.sampled_from(list(self.walk.flying))))
+
+    @precondition(lambda self: self.walk.flying)
+    @rule(data=st.data())
+    def leave_open(self, data: st.DataObject) -> None:
+        """Give a page up in this run."""
+        self.walk.leave_open(data.draw(st.sampled_from(list(self.walk.flying))))
+
+    @precondition(lambda self: self.walk.kept)
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """Stop; what arrived last may not be durable."""
+        pages = list(self.walk.kept)
+        self.walk.crash(set(pages[: data.draw(st.integers(1, len(pages)))]))
+
+    @invariant()
+    def nothing_wrong_is_claimed(self) -> None:
+        """An end that is claimed is the true one."""
+        walk = self.walk
+        assert walk.frontier.in_flight == len(walk.flying)
+        if walk.frontier.end is not None:
+            assert walk.frontier.end.last == walk.platform.last
+
+    def teardown(self) -> None:
+        """Let the run come to its end."""
+        if hasattr(self, "walk"):
+            self.walk.crash(set(self.walk.kept))
+            self.walk.finish(Random(0))
+            self.walk.check()
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
