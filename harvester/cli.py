@@ -22,7 +22,7 @@ from harvester.terminal import columns, safe
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
     from harvester.harvest import Result
     from harvester.job import Job
-    from harvester.verify import Verification
+    from harvester.store.verify import Verification
 
 T = TypeVar("T")
 PATH: Final = click.Path(path_type=Path)
@@ -210,7 +210,7 @@ def verify(path: Path, *, as_json: bool) -> int:
         harvester verify mirror/investors
     """
     from harvester.status import dataset_folders  # noqa: PLC0415
-    from harvester.verify import snapshots_in, verify_snapshot  # noqa: PLC0415
+    from harvester.store.verify import snapshots_in, verify_snapshot  # noqa: PLC0415
 
     places = snapshots_in(path) or [place for folder in dataset_folders(path) for place in snapshots_in(folder)]
     found: dict[str, Verification] = {}

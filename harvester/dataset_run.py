@@ -13,15 +13,15 @@ from msgspec.structs import asdict
 from harvester import __version__, certificate
 from harvester.attempt import Subject
 from harvester.certificate import Certificate, Evidence
-from harvester.dataset import DatasetFolder
 from harvester.errors import Exit
 from harvester.events import Counts
 from harvester.frontier import End, Frontier
 from harvester.health import Health
+from harvester.lifecycle import OVER
 from harvester.model import About, Dataset, Page
 from harvester.shard import Compression, Layout, ShardEntry, page_digest, resources
-from harvester.snapshot import OVER
-from harvester.store import Kept, Snapshot
+from harvester.store.folder import DatasetFolder
+from harvester.store.snapshot import Kept, Snapshot
 
 BEIJING: Final = timezone(timedelta(hours=8))
 

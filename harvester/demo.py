@@ -7,13 +7,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from harvester.dataset import DatasetFolder
-from harvester.durable import make_folder
 from harvester.events import Events
 from harvester.harvest import Options, Result, mirror
 from harvester.job import Job
 from harvester.simulator import Config, Simulator, jobfile
-from harvester.verify import Verification, verify_snapshot
+from harvester.store.durable import make_folder
+from harvester.store.folder import DatasetFolder
+from harvester.store.verify import Verification, verify_snapshot
 
 ROWS: Final = 5_000
 DATASETS: Final = ("wuhan-companies", "sipop-patent.search")

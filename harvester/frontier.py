@@ -3,10 +3,12 @@
 What is believed, and why:
 
 * A total is a hint. It says how far to fan out; the list ends where its pages end.
-* An empty page ends the list only if a spaced page beyond it is empty too. If rows turn up beyond an empty page, that
-  page is asked for again; empty a second time it is kept as a *hole*, which no certificate overlooks.
+* No page is believed to be empty on one answer. An empty page ends the list only if a spaced page beyond it is empty
+  too and it stays empty itself. If rows turn up beyond an empty page, that page is asked for again; empty a second
+  time it is kept as a *hole*, which no certificate overlooks.
 * Pagers exist that answer with their last page, or with page 1, for ever. A page that repeats its predecessor or page
-  1 is only a suspicion: the next page and two far ones must repeat it too. One differing page beyond clears it.
+  1 is only a suspicion: the next page and two far ones must repeat it too. One differing page beyond clears it. So
+  all that has to be known of the pages' contents is which of the known pages is the last to differ from the highest.
 * Without a total the run goes ahead of the highest page with rows by as many pages as are already known.
 """
 
@@ -36,10 +38,15 @@ def spacing(page: int) -> int:
     return max(7, page // 8)
 
 
+def _far(page: int) -> tuple[int, int]:
+    """Return the far pages that have to repeat a page under suspicion."""
+    return page + spacing(page), page + 3 * spacing(page)
+
+
 class Frontier:
     """The pages of one dataset: asked for, done, empty, open; and the end, once it is known.
 
-    One byte per page, and the digests of pages whose neighbours are still unknown.
+    One byte per page, and the digests of two pages: the first and the highest.
 
     Args:
         paged: False for an interface that answers with everything at once.
@@ -61,9 +68,9 @@ class Frontier:
         self._empty: set[int] = set()
         self._reread: set[int] = set()
         self._again: list[int] = []
-        self._digests: dict[int, bytes] = {}
-        self._first = b""
-        self._suspect = 0  # the first page that repeats what came before; 0: none
+        self._first = b""  # digest of page 1
+        self._tail = b""  # digest of the highest page with rows
+        self._unlike = 0  # the highest page known to differ from it: whatever is done beyond equals it
 
     # -- what was known before this run -------------------------------------------------------------------------
 
@@ -74,15 +81,21 @@ class Frontier:
         self.done += last + 1 - first
         self._highest = max(self._highest, last)
         self._advance()
+        if not self._paged:
+            self.end = End(last, "unpaged")
 
     def restore_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Take over digests, at least of the pages at the edges of what was restored."""
-        self._remember(digests)
+        """Take over digests, at least of the pages at the edges of what was restored, after all of that."""
+        self._first, self._tail = digests.get(1, b""), digests.get(self._highest, b"")
+        self._unlike = self._highest
+        while self._unlike and (self._at(self._unlike) != DONE or digests.get(self._unlike) == self._tail):
+            self._unlike -= 1
+        self._conclude()
 
     def restore_end(self, end: End) -> None:
-        """Take over an end that an earlier run has established."""
-        self.end = end
+        """Take over an end that an earlier run has established, after the pages; some may lie past it."""
         self._grow(end.last)
+        self._settle(end)
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -188,67 +201,43 @@ class Frontier:
 
     def _with_rows(self, page: int, rows: int, digest: bytes) -> bool:
         if page == 1:
-            self.page_size = rows
+            self.page_size, self._first = rows, digest
         self._mark_done(page)
-        if page > self._highest:
-            self._highest = page
-            for hole in [empty for empty in self._empty if empty < page]:
-                self._empty.discard(hole)
-                self._reread.add(hole)
-                self._state[hole] = UNASKED
-                heappush(self._again, hole)
-        self._remember({page: digest})
+        if page < self._highest:
+            if digest != self._tail:
+                self._unlike = max(self._unlike, page)
+            return True
+        if digest != self._tail:
+            self._unlike, self._tail = self._highest, digest
+        self._highest = page
+        for empty in [empty for empty in self._empty if empty <= page]:
+            self._empty.discard(empty)
+            if self._at(empty) == EMPTY:
+                self._ask_again(empty)
         return True
 
     def _without_rows(self, page: int) -> bool:
-        if page in self._reread and page < self._highest:
-            self.holes.append(page)
-            self._mark_done(page)
-            return True
-        if page < self._highest:
-            self._reread.add(page)
-            self._state[page] = UNASKED
-            heappush(self._again, page)
+        if page > self._highest:
+            self._state[page] = EMPTY
+            self._empty.add(page)
             return False
-        self._state[page] = EMPTY
-        self._empty.add(page)
-        return False
+        if page not in self._reread:
+            self._ask_again(page)
+            return False
+        self.holes.append(page)
+        self._unlike = max(self._unlike, page)
+        self._mark_done(page)
+        return True
+
+    def _ask_again(self, page: int) -> None:
+        """Have a page that was empty asked for once more."""
+        self._reread.add(page)
+        self._state[page] = UNASKED
+        heappush(self._again, page)
 
     def _mark_done(self, page: int) -> None:
         self._state[page] = DONE
         self.done += 1
-
-    # -- repetition ---------------------------------------------------------------------------------------------
-
-    def _remember(self, digests: Mapping[int, bytes]) -> None:
-        """Note digests of pages, look for repetition around them, forget what nobody will ask for again."""
-        self._digests.update(digests)
-        self._first = digests.get(1, self._first)
-        for page, digest in digests.items():
-            if self._suspect and page > self._suspect and digest != self._digests[self._suspect]:
-                self._suspect = 0
-            for repeated in (page, page + 1):
-                if self._repeats(repeated) and not self._contradicted(repeated):
-                    self._suspect = min(self._suspect or repeated, repeated)
-        for page in digests:
-            for known in (page - 1, page, page + 1):
-                self._forget(known)
-
-    def _forget(self, page: int) -> None:
-        """Drop a digest once both neighbours have been compared with it, unless a suspicion rests on it."""
-        suspected = self._suspect and page >= self._suspect - 1
-        if not suspected and self._at(page - 1) in _SETTLED and self._at(page + 1) in _SETTLED:
-            self._digests.pop(page, None)
-
-    def _repeats(self, page: int) -> bool:
-        digest = self._digests.get(page)
-        return digest is not None and page > 1 and digest in {self._digests.get(page - 1), self._first}
-
-    def _contradicted(self, page: int) -> bool:
-        """Whether rows other than this page's are known further on."""
-        digest = self._digests[page]
-        beyond = self._digests.get(self._highest)
-        return self._highest > page and beyond is not None and beyond != digest
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -260,8 +249,8 @@ class Frontier:
             return 1
         if self._empty:
             return min(self._empty)
-        if self._suspect:
-            return self._suspect + 1
+        if suspect := self._suspect():
+            return suspect + 1
         predicted = self._predicted()
         if predicted >= self._highest:
             return predicted + (1 if predicted == self._highest else 0)
@@ -279,11 +268,14 @@ class Frontier:
             edge = min(self._empty)
             if max(self._empty) < edge + spacing(edge):
                 yield edge + spacing(edge)
-        elif self._suspect:
-            yield from self._far()
+        elif suspect := self._suspect():
+            yield from _far(suspect)
 
-    def _far(self) -> tuple[int, int]:
-        return self._suspect + spacing(self._suspect), self._suspect + 3 * spacing(self._suspect)
+    def _suspect(self) -> int:
+        """Return the first page that repeats its predecessor or page 1 as all known pages beyond it do; 0: none."""
+        if self._tail == self._first:
+            return max(0, self._state.find(bytes([DONE]), max(self._unlike, 1) + 1, self._highest + 1))
+        return self._state.find(bytes([DONE, DONE]), self._unlike + 1, self._highest + 1) + 1
 
     def _conclude(self) -> None:
         """Establish the end if everything that has to be known for it is."""
@@ -292,30 +284,27 @@ class Frontier:
         if self._empty:
             edge = min(self._empty)
             confirmed = max(self._empty) >= edge + spacing(edge)
-            if confirmed and self._low >= edge and (edge == 1 or self._at(edge - 1) == DONE):
-                self._settle(End(edge - 1, "empty", (edge, max(self._empty))))
-        elif self._suspect:
-            far = self._far()
-            asked = (self._suspect + 1, *far)
-            if self._low > self._suspect + 1 and all(self._at(page) == DONE for page in asked):
-                repeated = self._digests[self._suspect]
-                others = [page for page, digest in self._digests.items() if page > self._suspect and digest != repeated]
-                if others:
-                    self._suspect = 0
+            if confirmed and self._low >= edge and self._at(edge) == EMPTY and self._at(edge - 1) == DONE:
+                if edge in self._reread:
+                    self._settle(End(edge - 1, "empty", (edge, max(self._empty))))
                 else:
-                    self._settle(End(self._suspect - 1, "repeat", (self._suspect, *asked)))
+                    self._ask_again(edge)
+        elif suspect := self._suspect():
+            asked = (suspect + 1, *_far(suspect))
+            before = range(max(self._unlike, 1), suspect)  # a gap here might hold the first page past the end
+            if self.first_done and all(self._at(page) == DONE for page in (*before, *asked)):
+                self._settle(End(suspect - 1, "repeat", (suspect, *asked)))
 
     def _settle(self, end: End) -> None:
         self.end = end
         self.done = self._state.count(DONE, 1, end.last + 1)
         self.holes = [page for page in self.holes if page <= end.last]
-        self._digests.clear()
 
     def sealable(self, first: int, last: int) -> bool:
         """Whether pages ``first`` to ``last``, all done, are certain not to lie past the end."""
         if self.end is not None:
             return last <= self.end.last
-        if self._suspect and last >= self._suspect - 1:
+        if not self.first_done or ((suspect := self._suspect()) and last >= suspect - 1):
             return False
         return (first == 1 or self._at(first - 1) == DONE) and self._at(last + 1) in {DONE, EMPTY}
 

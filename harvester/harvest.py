@@ -18,16 +18,16 @@ from msgspec.structs import asdict
 
 from harvester.app_run import AppRun
 from harvester.attempt import counter
-from harvester.dataset import DatasetFolder
 from harvester.dataset_run import DatasetRun, Stop
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
 from harvester.events import Events, Log
 from harvester.health import Health
 from harvester.job import Job
+from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
 from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
 from harvester.schedule import Budget
-from harvester.snapshot import NAME_FORMAT, Published, choose, identity
+from harvester.store.folder import DatasetFolder
 from harvester.writer import Writer
 
 TICK: Final = 1.0  # seconds

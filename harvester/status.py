@@ -9,10 +9,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from harvester.dataset import DatasetFolder
 from harvester.errors import HarvesterError, UsageError
-from harvester.snapshot import begun, open_snapshot
-from harvester.store import Snapshot
+from harvester.lifecycle import begun, open_snapshot
+from harvester.store.folder import DatasetFolder
+from harvester.store.snapshot import Snapshot
 
 RUNS: Final = "runs"
 

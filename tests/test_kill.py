@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harvester.simulator import Config, Simulator, jobfile
-from harvester.store import Snapshot
+from harvester.store.snapshot import Snapshot
 
 PAGES = 2_000
 RATE = 400.0

@@ -13,8 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from harvester import rules
 from harvester.errors import UsageError
+from harvester.job import rules
 
 COMMAND_TIMEOUT: Final = 30.0  # seconds
 SIZE_LIMIT: Final = 64 * 1024  # bytes; whatever is larger is some other file

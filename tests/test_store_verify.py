@@ -14,8 +14,8 @@ import pytest
 from harvester.errors import DamagedError, Exit
 from harvester.model import Page
 from harvester.shard import Compression, Layout, resources
-from harvester.store import Snapshot
-from harvester.verify import verify_snapshot
+from harvester.store.snapshot import Snapshot
+from harvester.store.verify import verify_snapshot
 
 
 def page(number: int) -> tuple[int, Page]:

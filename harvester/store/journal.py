@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from harvester.durable import Folder, explained, read_at, sync, write_all
 from harvester.errors import DamagedError
 from harvester.model import Page
 from harvester.shard import (
@@ -27,8 +26,9 @@ from harvester.shard import (
     parse_page_header,
     read_journal,
 )
+from harvester.store.durable import Folder, explained, read_at, sync, write_all
 
-REPAIR_HINT: Final = "`harvester run --repair` fetches again what was lost; `harvester run --fresh` starts over"
+REPAIR_HINT: Final = "`harvester run --fresh` makes a new snapshot; this one stays as it is"
 
 
 class Journal:

@@ -18,12 +18,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from harvester.dataset import DatasetFolder
 from harvester.errors import DamagedError, LocalError, UsageError
 from harvester.model import Page
 from harvester.shard import Compression, Layout, page_digest, resources
-from harvester.store import Snapshot
-from harvester.verify import verify_snapshot
+from harvester.store.folder import DatasetFolder
+from harvester.store.snapshot import Snapshot
+from harvester.store.verify import verify_snapshot
 
 FORMAT = (Path(__file__).parent.parent / "harvester" / "FORMAT.md").read_text()
 NAME = "20261121T020000Z"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester import credentials
 from harvester.errors import UsageError
+from harvester.job import credentials
 
 
 def resolve(value: object, folder: Path, environ: dict[str, str] | None = None, *, text_allowed: bool = False) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from harvester import rules
 from harvester.errors import UsageError
+from harvester.job import rules
+from harvester.job.rules import Rule
 from harvester.model import Platform
 from harvester.platforms import PLATFORMS
-from harvester.rules import Rule
 
 DEFAULT_OUTPUT: Final = "mirror"
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")

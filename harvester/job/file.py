@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from harvester import credentials, rules, schema
 from harvester.errors import UsageError
+from harvester.job import credentials, rules, schema
+from harvester.job.rules import Rule
 from harvester.model import App, Dataset, Secret
 from harvester.platforms import PLATFORMS
-from harvester.rules import Rule
 
 ENVIRONMENT_PREFIX: Final = "HARVESTER_RUN_"
 NAME_LIMIT: Final = 100  # characters of a dataset's name

@@ -7,8 +7,8 @@ from math import inf, nan
 
 import pytest
 
-from harvester import rules
 from harvester.errors import UsageError
+from harvester.job import rules
 
 
 @pytest.mark.parametrize(

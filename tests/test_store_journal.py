@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harvester.durable import Folder
 from harvester.errors import DamagedError, LocalError
-from harvester.journal import Journal
 from harvester.model import Page
 from harvester.shard import Layout
+from harvester.store.durable import Folder
+from harvester.store.journal import Journal
 
 LAYOUT = Layout(8, 2)
 FIRST_LINE = b"J harvester-pages 1 1 0c7bbff9"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.checkpoint import Checkpoint, decode, encode
 from harvester.errors import DamagedError, LocalError
 from harvester.shard import Layout, ShardEntry
+from harvester.store.checkpoint import Checkpoint, decode, encode
 
 FULL = Checkpoint(
     identity={"platform": "wuhan", "params": {"名": "值"}},

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harvester.durable import Folder, explained, locked, make_folder, read_at, write_all
 from harvester.errors import LocalError, LockedError
+from harvester.store.durable import Folder, explained, locked, make_folder, read_at, write_all
 
 
 def test_error_says_what_where_and_why(tmp_path: Path) -> None:

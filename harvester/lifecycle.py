@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from harvester.dataset import DatasetFolder
 from harvester.errors import UsageError
 from harvester.model import Dataset, Platform
-from harvester.store import Snapshot
+from harvester.store.folder import DatasetFolder
+from harvester.store.snapshot import Snapshot
 
 NAME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 OVER: Final = "over"  # note of a snapshot that is whole but was not published

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harvester import sealed
-from harvester.durable import Folder
 from harvester.model import Page
-from harvester.sealed import hash_fault, index_records, sealed_stat, sound_pages
 from harvester.shard import Layout, ShardEntry
-from harvester.store import Snapshot
+from harvester.store import sealed
+from harvester.store.durable import Folder
+from harvester.store.sealed import hash_fault, index_records, sealed_stat, sound_pages
+from harvester.store.snapshot import Snapshot
 
 LAYOUT = Layout(6, 2)
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvester.durable import Folder, read_at
 from harvester.errors import DamagedError
 from harvester.model import Page
 from harvester.shard import INDEX_HEAD, INDEX_RECORD_BYTES, Layout, PageRecord, ShardEntry, page_digest, read_index
-from harvester.shardfile import cut, file_digest, read_shard
+from harvester.store.durable import Folder, read_at
+from harvester.store.shardfile import cut, file_digest, read_shard
 
 INDEX: Final = "pages.idx"
 

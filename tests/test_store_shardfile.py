@@ -12,10 +12,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.durable import Folder
 from harvester.errors import DamagedError
 from harvester.shard import Compression
-from harvester.shardfile import Written, cut, file_digest, read_shard, write_shard
+from harvester.store.durable import Folder
+from harvester.store.shardfile import Written, cut, file_digest, read_shard, write_shard
 
 PIECES = [b'{"n":%d}\n' % number for number in range(1000)]
 LINES = b"".join(PIECES)

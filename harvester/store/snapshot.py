@@ -14,12 +14,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
-from harvester.checkpoint import Checkpoint, decode, encode
-from harvester.durable import TEMPORARY, Folder, make_folder, sync, write_all
 from harvester.errors import DamagedError, LocalError
-from harvester.journal import REPAIR_HINT, Journal
 from harvester.model import Page
-from harvester.sealed import INDEX, hash_fault, index_records, sealed_stat, sound_pages
 from harvester.shard import (
     INDEX_HEAD,
     INDEX_RECORD_BYTES,
@@ -30,7 +26,11 @@ from harvester.shard import (
     ShardEntry,
     index_record,
 )
-from harvester.shardfile import require, write_shard
+from harvester.store.checkpoint import Checkpoint, decode, encode
+from harvester.store.durable import TEMPORARY, Folder, make_folder, sync, write_all
+from harvester.store.journal import REPAIR_HINT, Journal
+from harvester.store.sealed import INDEX, hash_fault, index_records, sealed_stat, sound_pages
+from harvester.store.shardfile import require, write_shard
 
 CHECKPOINT: Final = "checkpoint.json"
 PACKAGE: Final = "datapackage.json"

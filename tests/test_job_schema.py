@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester import schema
 from harvester.errors import UsageError
+from harvester.job import schema
 from harvester.platforms import PLATFORMS
 
 CONFIG = Path(__file__).parent.parent / "config"

@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from harvester.dataset import DatasetFolder
-from harvester.durable import Folder
 from harvester.errors import DamagedError, Exit
-from harvester.journal import Journal
-from harvester.sealed import INDEX, hash_fault, index_records
 from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Compression, Layout, PageRecord, ShardEntry, page_digest
-from harvester.shardfile import cut, read_shard
-from harvester.store import CHECKPOINT, PACKAGE, Snapshot
+from harvester.store.durable import Folder
+from harvester.store.folder import DatasetFolder
+from harvester.store.journal import Journal
+from harvester.store.sealed import INDEX, hash_fault, index_records
+from harvester.store.shardfile import cut, read_shard
+from harvester.store.snapshot import CHECKPOINT, PACKAGE, Snapshot
 
 GOOD: Final = "."
 DAMAGED: Final = "X"

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from harvester.dataset import DatasetFolder
 from harvester.errors import DamagedError, Exit, LockedError
-from harvester.store import Snapshot
+from harvester.store.folder import DatasetFolder
+from harvester.store.snapshot import Snapshot
 
 OLD, NEW = "20261120T020000Z", "20261121T020000Z"
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harvester.dataset import DatasetFolder
+from harvester.store.folder import DatasetFolder
 with DatasetFolder(Path(sys.argv[1])).lock():
     print("locked", flush=True)
     time.sleep(60)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from harvester.durable import TEMPORARY, Folder, explained, locked, make_folder
 from harvester.errors import DamagedError
+from harvester.store.durable import TEMPORARY, Folder, explained, locked, make_folder
 
 CURRENT: Final = "current.json"
 CURRENT_LINK: Final = "current"

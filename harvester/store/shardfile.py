@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
-from harvester.durable import write_all
 from harvester.errors import DamagedError, UsageError
 from harvester.shard import Compression
+from harvester.store.durable import write_all
 
 _WRITE_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 18
