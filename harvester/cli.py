@@ -20,8 +20,8 @@ from harvester.errors import Exit, HarvesterError, worst
 from harvester.terminal import columns, safe
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
-    from harvester.harvest import Result
     from harvester.job import Job
+    from harvester.report import Result
     from harvester.store.verify import Verification
 
 T = TypeVar("T")
@@ -377,7 +377,7 @@ def _say_result(result: Result, command: str) -> None:
         for text in (entry.why, entry.hint and f"hint: {entry.hint}", entry.snapshot and _near(entry.snapshot)):
             if text:
                 say(f"  {text}")
-    say(f"{sum(entry.rows for entry in result.datasets):,} rows in all; what happened: {_near(result.path)}")
+    say(f"{sum(entry.rows for entry in result.datasets):,} rows in all; report: {_near(result.path)}/report.html")
     done = result.exit is Exit.OK
     say(f"next: {f'harvester verify {_near(Path(result.path).parents[1])}' if done else command}")
 

@@ -8,8 +8,9 @@ from typing import Final
 from msgspec import Struct
 
 from harvester.events import Events
-from harvester.harvest import Options, Result, mirror
+from harvester.harvest import Options, mirror
 from harvester.job import Job
+from harvester.report import Result
 from harvester.simulator import Config, Simulator, jobfile
 from harvester.store.durable import make_folder
 from harvester.store.folder import DatasetFolder

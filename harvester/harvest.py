@@ -26,6 +26,7 @@ from harvester.job import Job
 from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
 from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
+from harvester.report import DatasetResult, Result, render
 from harvester.schedule import Budget
 from harvester.store.folder import DatasetFolder
 from harvester.writer import Writer
@@ -40,36 +41,6 @@ class Options(Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...] = ()
     max_pages: int | None = None
     max_calls: int | None = None
-
-
-class DatasetResult(Struct, frozen=True, kw_only=True):
-    """What became of one dataset; ``rows`` and ``pages`` are of its snapshot, ``calls`` of this run.
-
-    ``why`` says what keeps the verdict from being better, or why the dataset is not finished.
-    """
-
-    name: str
-    exit: Exit
-    verdict: str = ""
-    why: str = ""
-    hint: str = ""
-    rows: int = 0
-    pages: int = 0
-    calls: int = 0
-    refused: int = 0
-    retried: int = 0
-    snapshot: str = ""
-    published: bool = False
-
-
-class Result(Struct, frozen=True, kw_only=True):
-    """What became of a run; ``path`` is its folder under ``runs``."""
-
-    exit: Exit
-    path: str
-    began: str
-    ended: str
-    datasets: tuple[DatasetResult, ...]
 
 
 async def mirror(
@@ -148,6 +119,7 @@ def _write_result(place: Path, result: Result) -> None:
     data = orjson.dumps(asdict(result), default=asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     with contextlib.suppress(OSError):  # a report that cannot be written does not undo what is mirrored
         (place / "result.json").write_bytes(data)
+        (place / "report.html").write_text(render(result), encoding="utf-8")
 
 
 def _open(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Self, TextIO
 
 from harvester.events import Counts, Events
@@ -81,7 +82,8 @@ class Progress:
         if self._live is not None:
             self._live.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(safe(text), file=self._stream, flush=True)
+            with suppress(OSError):  # nobody reads any more; the data goes on
+                print(safe(text), file=self._stream, flush=True)
 
     def _tick(self) -> None:
         now = time.monotonic()
