@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from harvester import __version__
-from harvester.errors import Exit, HarvesterError, worst
+from harvester.errors import Exit, HarvesterError, UsageError, worst
 from harvester.terminal import columns, safe
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
@@ -42,8 +42,6 @@ def run() -> int:
     except HarvesterError as error:
         say(f"error: {error}")
         return error.exit
-    except BrokenPipeError:
-        raise
     except Exception:  # noqa: BLE001 - the last resort: say so and ask for a report
         traceback.print_exc()
         say("\nerror: this should not happen; please report it with the lines above")
@@ -122,7 +120,7 @@ def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
     """
     from harvester.demo import demo as play  # noqa: PLC0415
 
-    shown = _with_progress(lambda events, _: play(output, events), quiet=quiet, verbose=False)
+    shown = _with_progress(lambda events, interrupt: play(output, events, interrupt), quiet=quiet, verbose=False)
     if as_json:
         _print_json(shown.result)
     _say_result(shown.result, "harvester demo")
@@ -213,6 +211,8 @@ def verify(path: Path, *, as_json: bool) -> int:
     from harvester.store.verify import snapshots_in, verify_snapshot  # noqa: PLC0415
 
     places = snapshots_in(path) or [place for folder in dataset_folders(path) for place in snapshots_in(folder)]
+    if not places:
+        raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
     found: dict[str, Verification] = {}
     for place in places:
         verification = found[str(place)] = verify_snapshot(place)
@@ -235,8 +235,6 @@ def verify(path: Path, *, as_json: bool) -> int:
             }
         )
     code = worst(item.exit for item in found.values())
-    if not found:
-        say(f"there is no snapshot in {path}")
     say(
         {Exit.OK: "no damage found", Exit.OPEN_PAGES: "open pages: run the job again"}.get(
             code, "damage found: run the job again with --fresh for the datasets named above"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from harvester.errors import Exit
 from harvester.events import Events
 from harvester.harvest import Options, mirror
 from harvester.job import Job
@@ -27,12 +29,13 @@ class Demo(Struct, frozen=True):
     verified: dict[str, Verification]
 
 
-async def demo(output: Path, events: Events) -> Demo:
+async def demo(output: Path, events: Events, interrupt: asyncio.Future[Exit] | None = None) -> Demo:
     """Simulate, mirror, verify.
 
     Args:
         output: folder for the job file and the mirror; an earlier demonstration in it gets one more snapshot.
         events: told of everything.
+        interrupt: see ``harvest.mirror``.
     """
     config = Config(rows=ROWS)
     make_folder(output)
@@ -40,7 +43,7 @@ async def demo(output: Path, events: Events) -> Demo:
         path = output / "job.toml"
         jobfile.write(path, simulator.url, config.rate_limit, simulator.tables)
         job = Job.load(path)
-        result = await mirror(job, Options(fresh=True, datasets=DATASETS), events=events)
+        result = await mirror(job, Options(fresh=True, datasets=DATASETS), events=events, interrupt=interrupt)
     verified = {}
     for name in DATASETS:
         folder = DatasetFolder(job.output / name)

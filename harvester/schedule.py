@@ -51,17 +51,25 @@ class Budget:
         self.pages = pages
         self.calls = calls
         self._in_flight = 0
+        self._wakes: list[Callable[[], None]] = []
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Have somebody told whenever what is left may have changed: the schedules of all apps share it."""
+        self._wakes.append(wake)
 
     @property
     def spent(self) -> bool:
         """Whether nothing is left."""
         return (self.pages is not None and self.pages <= 0) or (self.calls is not None and self.calls <= 0)
 
-    def take(self) -> bool:
-        """Set one page and one call aside, if they are left beside those under way."""
-        room = all(left is None or left > self._in_flight for left in (self.pages, self.calls))
-        self._in_flight += room
-        return room
+    @property
+    def room(self) -> bool:
+        """Whether a page and a call are left beside those under way."""
+        return all(left is None or left > self._in_flight for left in (self.pages, self.calls))
+
+    def take(self) -> None:
+        """Set one page and one call aside."""
+        self._in_flight += 1
 
     def settle(self, *, called: bool, kept: bool) -> None:
         """Say what became of what was set aside."""
@@ -70,6 +78,8 @@ class Budget:
             self.calls -= called
         if self.pages is not None:
             self.pages -= kept
+        for wake in self._wakes:
+            wake()
 
 
 class Schedule:
@@ -90,22 +100,26 @@ class Schedule:
         self._later: list[tuple[float, int, Turn]] = []
         self._order = count()
         self._changed = asyncio.Event()
+        if budget.pages is not None or budget.calls is not None:
+            budget.watch(self._changed.set)
         self._closed = False
 
     async def take(self) -> Turn | None:
         """Wait for a turn; None when there will be no more."""
         while not self._closed and not self._budget.spent:
-            if self._budget.take():
+            self._changed.clear()
+            rest = None  # with the budget in flight, only an answer can change anything
+            if self._budget.room:
                 if (turn := self._pick()) is not None:
+                    self._budget.take()
                     self._in_flight += 1
                     turn.member.health.in_flight += 1
                     return turn
-                self._budget.settle(called=False, kept=False)
                 if not self._members and not self._later:
                     return None
-            self._changed.clear()
+                rest = self._rest()
             try:
-                async with asyncio.timeout(self._rest()):
+                async with asyncio.timeout(rest):
                     await self._changed.wait()
             except TimeoutError:
                 continue

@@ -406,6 +406,17 @@ async def test_budgets_are_kept_to_the_call(tmp_path: Path, option: str) -> None
         assert {page for page, times in served.asked.items() if times > 1} == {31}  # the edge is looked at twice
 
 
+@pytest.mark.parametrize("calls", [1, 2, 7])
+async def test_apps_share_a_budget(tmp_path: Path, calls: int) -> None:
+    """Two apps together make exactly the calls that are allowed, and neither waits for what the other has spent."""
+    async with Simulator(Config(rows=1_000, rate_limit=None)) as simulator:
+        jobfile.write(tmp_path / "job.toml", simulator.url, None, simulator.tables)
+        async with asyncio.timeout(20):
+            result = await mirror(Job.load(tmp_path / "job.toml", environ={}), Options(max_calls=calls))
+        assert result.exit is Exit.BUDGET
+        assert simulator.stats.as_dict()["calls"] == calls
+
+
 async def test_a_changed_identity_is_refused(tmp_path: Path) -> None:
     """An open snapshot of other parameters is not mixed with; the hint names ``--fresh``."""
     async with portal(lambda page, _: good(page)) as (served, url):
