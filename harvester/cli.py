@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
@@ -33,11 +33,12 @@ CSV: Final = click.option("--csv", "as_csv", is_flag=True, help="A table with co
 def run() -> int:
     """Run the command line; every error becomes one message and the documented exit code."""
     try:
-        return int(main(standalone_mode=False) or 0)
+        return int(main(prog_name="harvester", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return Exit.USAGE
     except click.Abort:
+        say("interrupted")
         return Exit.INTERRUPTED
     except HarvesterError as error:
         say(f"error: {error}")
@@ -87,13 +88,13 @@ def run_(  # noqa: PLR0913 - one argument per option
     verbose: bool,
     as_json: bool,
 ) -> int:
-    r"""Mirror: continue an open snapshot, start the first one, or say how old the mirror is.
+    """Mirror: continue an open snapshot, start the first one, or say how old the mirror is.
 
     \b
     Example:
         harvester run job.toml
         harvester run job.toml --dataset investors --fresh
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.harvest import Options, mirror  # noqa: PLC0415
 
     job = _load(job_file, output=output)
@@ -103,7 +104,8 @@ def run_(  # noqa: PLR0913 - one argument per option
     )
     if as_json:
         _print_json(result)
-    _say_result(result, f"harvester run {job_file}{f' --output {output}' if output else ''}")
+    again = [f"--output {output}"] * bool(output) + [f"--dataset {name}" for name in datasets]
+    _say_result(result, " ".join([f"harvester run {job_file}", *again]))
     return result.exit
 
 
@@ -112,12 +114,12 @@ def run_(  # noqa: PLR0913 - one argument per option
 @click.option("--quiet", is_flag=True, help="No progress.")
 @JSON
 def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
-    r"""Mirror a simulated dataset of each platform, verify it, and say what to do next. No key, no network.
+    """Mirror a simulated dataset of each platform, verify it, and say what to do next. No key, no network.
 
     \b
     Example:
         harvester demo
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.demo import demo as play  # noqa: PLC0415
 
     shown = _with_progress(lambda events, interrupt: play(output, events, interrupt), quiet=quiet, verbose=False)
@@ -140,12 +142,12 @@ def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
 @CSV
 @JSON
 def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: bool) -> int:
-    r"""Make one signed call per dataset: credentials, clock, page size, total, first row.
+    """Make one signed call per dataset: credentials, clock, page size, total, first row.
 
     \b
     Example:
         harvester check job.toml
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.check import check as look  # noqa: PLC0415
     from harvester.check import exit_of  # noqa: PLC0415
     from harvester.harvest import wanted  # noqa: PLC0415
@@ -170,13 +172,13 @@ def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: b
 @CSV
 @JSON
 def status(path: Path, *, as_csv: bool, as_json: bool) -> int:
-    r"""Say what is mirrored, how old it is, what is open, and the next command. Sends nothing.
+    """Say what is mirrored, how old it is, what is open, and the next command. Sends nothing.
 
     \b
     Example:
         harvester status job.toml
         harvester status mirror
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.status import dataset_folders, states  # noqa: PLC0415
 
     if path.is_dir():
@@ -198,7 +200,7 @@ def status(path: Path, *, as_csv: bool, as_json: bool) -> int:
 @click.argument("path", metavar="DIR", type=PATH)
 @JSON
 def verify(path: Path, *, as_json: bool) -> int:
-    r"""Compare shards with what was recorded of them: digests, rows, pages, gaps.
+    """Compare shards with what was recorded of them: digests, rows, pages, gaps.
 
     One symbol per shard: . good, X damaged, ? missing, o open pages, + extra file.
 
@@ -206,7 +208,7 @@ def verify(path: Path, *, as_json: bool) -> int:
     Example:
         harvester verify mirror
         harvester verify mirror/investors
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.status import dataset_folders  # noqa: PLC0415
     from harvester.store.verify import snapshots_in, verify_snapshot  # noqa: PLC0415
 
@@ -249,9 +251,42 @@ def verify(path: Path, *, as_json: bool) -> int:
 @click.option("--data", type=PATH, metavar="FILE", help="Serve this table: CSV or JSONL, also .gz or .zip.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Other seeds give other rows.")
 @click.option(
-    "--rate-limit", default="300", show_default=True, metavar="N", help='Calls per second per app, or "none".'
+    "--rate-limit",
+    default="300",
+    show_default=True,
+    metavar="N",
+    help='Calls per second per app, or "none"; 300,10:100,40:300 changes it at seconds 10 and 40.',
 )
-@click.option("--latency", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Before each answer.")
+@click.option(
+    "--limit-kind",
+    default="sliding",
+    show_default=True,
+    metavar="KIND",
+    help="sliding, calendar, first-hit, weighted, token:DEPTH, leaky:DEPTH, nginx or nginx:BURST.",
+)
+@click.option(
+    "--latency", default="0", metavar="SECONDS", help="Before each answer; may change on schedule as well: 0.02,10:2."
+)
+@click.option("--jitter", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="On the way, peak to peak.")
+@click.option(
+    "--slow-pages",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="More latency per 1,000 of the page number.",
+)
+@click.option("--quota", default="", metavar="N/day|N/month", help="Calls of each interface or method per app.")
+@click.option(
+    "--refuse-with",
+    type=click.Choice(["code", "429"]),
+    default="code",
+    show_default=True,
+    help="What calls over a limit get: the platform's own code, or HTTP 429.",
+)
+@click.option("--retry-after", default="", metavar="N|date:N", help="With a 429: in so many seconds.")
+@click.option(
+    "--proxy-errors", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Calls lost to a broken proxy."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
 @click.option("--write-job", type=PATH, metavar="PATH", help="Write a job file that `run` can use at once.")
 def simulate(  # noqa: PLR0913 - one argument per option
@@ -261,25 +296,47 @@ def simulate(  # noqa: PLR0913 - one argument per option
     data: Path | None,
     seed: int,
     rate_limit: str,
-    latency: float,
+    limit_kind: str,
+    latency: str,
+    jitter: float,
+    slow_pages: float,
+    quota: str,
+    refuse_with: Literal["code", "429"],
+    retry_after: str,
+    proxy_errors: float,
     port: int,
     write_job: Path | None,
 ) -> int:
-    r"""Play both platforms on loopback, as strict as the real ones, until interrupted.
+    """Play both platforms on loopback, as strict as the real ones, until interrupted.
 
     \b
     Example:
         harvester simulate --rows 200000 --write-job job.toml
         harvester simulate --data flights.csv.zip --rate-limit none
-    """
+    """  # noqa: D301 - \b is click's
     from harvester.simulator import Config, Simulator, serve  # noqa: PLC0415
 
-    try:
-        limit = None if rate_limit == "none" else float(rate_limit)
-    except ValueError:
-        raise click.BadParameter(f"{rate_limit!r} is neither a number nor none", param_hint="--rate-limit") from None
+    limit, schedule = (None, ()) if rate_limit == "none" else _steps(rate_limit, "--rate-limit", "or none")
+    first_latency, latency_schedule = _steps(latency, "--latency", "of seconds")
     given: dict[str, Any] = {"platforms": platforms} if platforms else {}
-    config = Config(rows=rows, data=data, seed=seed, rate_limit=limit, latency=latency, port=port, **given)
+    config = Config(
+        rows=rows,
+        data=data,
+        seed=seed,
+        rate_limit=limit,
+        limit_kind=limit_kind,
+        schedule=schedule,
+        latency=first_latency,
+        latency_schedule=latency_schedule,
+        jitter=jitter,
+        slow_pages=slow_pages,
+        quota=quota,
+        refuse_with=refuse_with,
+        retry_after=retry_after,
+        proxy_errors=proxy_errors,
+        port=port,
+        **given,
+    )
 
     def ready(simulator: Simulator) -> None:
         click.echo(simulator.url)
@@ -308,6 +365,18 @@ def simulate(  # noqa: PLR0913 - one argument per option
 
 
 # What commands share
+
+
+def _steps(text: str, option: str, what: str) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Read the value of an option that may change on schedule."""
+    from harvester.simulator import parse_steps  # noqa: PLC0415
+
+    try:
+        return parse_steps(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no number {what}, nor one with changes like 300,10:100", param_hint=option
+        ) from None
 
 
 def _load(path: Path, *, output: Path | None = None, secrets: bool = True) -> Job:

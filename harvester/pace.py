@@ -6,7 +6,7 @@ leave evenly can arrive bunched by the jitter on the way, so for no second to ex
 
     rate x (1 s + jitter) + burst - 1 <= limit.
 
-``HEADROOM`` and a burst of 3 from 100 calls per second on do so for more than 10 ms of jitter; below that, burst 1.
+The rate is ``HEADROOM`` of the limit, the burst what is left for ``JITTER``, at most 3; 1 below 100 calls per second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 
 HEADROOM: Final = 0.975
-BURST_FROM: Final = 100.0  # calls per second from which on a burst is worth its cost
-BURST: Final = 3
+JITTER: Final = 0.010  # seconds
+BURST_FROM: Final = 100.0  # calls per second
+LARGEST_BURST: Final = 3  # enough to make up for timers that are rounded up to whole milliseconds
 FIRST_PAUSE: Final = 1.05  # seconds; a little more than any one-second window
 LONGEST_PAUSE: Final = 30.0  # seconds
 LONGEST_RETRY_AFTER: Final = 120.0  # seconds; what a server may ask for, bounded
@@ -36,9 +37,7 @@ class Pacer:
     """
 
     def __init__(self, rate_limit: float | None, patience: float, now: Callable[[], float]) -> None:
-        self.rate = None if rate_limit is None else rate_limit * HEADROOM
-        burst = BURST if rate_limit is not None and rate_limit >= BURST_FROM else 1
-        self._limiter = None if self.rate is None else AsyncLimiter(burst, burst / self.rate)
+        self._limiter = None if rate_limit is None else _limiter(rate_limit)
         self._patience = patience
         self.now = now
         self._line = asyncio.Lock()  # first come, first served; one task at a time waits for a future moment
@@ -113,6 +112,13 @@ class Pacer:
     def _release(self) -> None:
         self._probe_out = False
         self._probe_back.set()
+
+
+def _limiter(limit: float) -> AsyncLimiter:
+    """Return the largest bucket that keeps the inequality above."""
+    rate = limit * HEADROOM
+    burst = 1 if limit < BURST_FROM else min(LARGEST_BURST, 1 + int(limit - rate * (1 + JITTER)))
+    return AsyncLimiter(burst, burst / rate)
 
 
 def seconds(retry_after: str, wall: float) -> float | None:

@@ -97,10 +97,7 @@ class Sender:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    first = await response.content.readany()
-    if response.content.at_eof():
-        return first
-    parts, size = [first], len(first)
+    parts, size = [], 0
     while part := await response.content.readany():
         parts.append(part)
         size += len(part)

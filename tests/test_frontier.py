@@ -267,6 +267,42 @@ def test_a_page_that_stays_empty_in_mid_list_is_a_hole() -> None:
     assert walk.platform.empty_at_first[5] == 7, "asked for twice, not more"
 
 
+def test_a_hole_before_the_last_page_is_no_repetition() -> None:
+    """The last page follows a hole, and the platform repeats it for ever: it is still part of the list."""
+    walk = Walk(Platform(distinct(40), "last", full_total(40), empty_at_first={39: 9}))
+    walk.finish(shuffled(0))
+    assert walk.frontier.holes == [39]
+    del walk.kept[39]
+    walk.check()
+
+
+@pytest.mark.parametrize("pages", [2, 3])
+def test_while_page_1_is_unknown_nothing_repeats_it(pages: int) -> None:
+    """Page 1 was empty at first, and what comes past the end is page 1: nothing is concluded or sealed before it."""
+    for seed in range(100):
+        walk = Walk(Platform(distinct(pages), "first", empty_at_first={1: 1, 2: 1}))
+        walk.finish(shuffled(seed), window=26)
+        walk.check()
+
+
+def test_nothing_is_sealed_while_page_1_is_unknown() -> None:
+    """The highest page may be the first repetition of it."""
+    frontier = Frontier()
+    assert frontier.next() == 1
+    assert not frontier.arrived(1, 0, b"")
+    assert frontier.next() == 8
+    assert frontier.arrived(8, SIZE, b"8")
+    asked = [frontier.next() for _ in range(11)]
+    assert asked[:4] == [1, 2, 3, 4]
+    for page in (2, 3, 4, 5, 6, 7, 9, 10, 11):
+        assert frontier.arrived(page, SIZE, b"%d" % page if page < 11 else b"1")
+    frontier.arrived(12, 0, b"")
+    assert not frontier.sealable(9, 11)
+    assert frontier.arrived(1, SIZE, b"1")
+    assert not frontier.sealable(9, 11)
+    assert frontier.sealable(8, 9)
+
+
 def test_equal_pages_that_come_late_are_no_end() -> None:
     """Three equal pages in a list, the first of them answered last: what lies between is not forgotten."""
     frontier = begun(100, flying=99)

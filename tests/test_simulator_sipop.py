@@ -71,7 +71,7 @@ def call(
 
 def asked(sipop: SipopGate, made: Call) -> dict[str, Any]:
     """Return the parsed answer."""
-    answer = orjson.loads(sipop.answer(made))
+    answer = orjson.loads(sipop.answer(made).body)
     assert isinstance(answer, dict)
     return answer
 
@@ -95,7 +95,7 @@ def test_both_lengths_of_the_signature(param: str, md5: str) -> None:
 def test_page_has_the_documented_shape() -> None:
     """Total of all matches, count of this page, rows verbatim."""
     sipop, stats = gate()
-    assert sipop.answer(call('{"pageNum":3}')) == (
+    assert sipop.answer(call('{"pageNum":3}')).body == (
         '{"result":true,"code":"1000","msg":"操作成功","total":25,"count":5,"data":['.encode()
         + b",".join(ROWS[20:])
         + b"]}"
@@ -209,6 +209,8 @@ def test_rate_belongs_to_the_app() -> None:
         "most_accepted": 1,
         "repeated_nonces": 0,
         "oldest_signature": 0.0,
+        "quota_used": {},
+        "per_second": [[0, 2, 1, 1], [1, 1, 1, 0]],
     }
 
 

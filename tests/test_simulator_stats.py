@@ -22,8 +22,8 @@ def test_totals_add_up_over_apps() -> None:
     for app, now in ((one, 0.0), (one, 0.25), (two, 0.5)):
         app.arrive(now)
     one.accept(0.0)
-    one.refuse("1141")
-    two.refuse("1008")
+    one.refuse("1141", 0.25)
+    two.refuse("1008", 0.5)
     one.sign(0.5)
     two.sign(2.25)
     one.repeated_nonces += 1
@@ -47,7 +47,7 @@ def test_clear_zeroes_in_place() -> None:
     app = stats.app("wuhan/a")
     app.arrive(0.0)
     app.accept(0.0)
-    app.refuse("500")
+    app.refuse("500", 0.0)
     app.sign(3.0)
     app.repeated_nonces = 1
     stats.page("wuhan/companies", 1)
@@ -57,5 +57,5 @@ def test_clear_zeroes_in_place() -> None:
     stats.clear()
     assert stats.as_dict() == fresh.as_dict()
     stats.page("wuhan/companies", 7)
-    app.refuse("500")
+    app.refuse("500", 0.0)
     assert (stats.pages, stats.refused) == ({"wuhan/companies": {7: 1}}, Counter({"500": 1}))

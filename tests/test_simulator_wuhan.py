@@ -70,13 +70,13 @@ def test_signature_formula() -> None:
     """The published vector: what the gate accepts is SHA-256 over timestamp, token, nonce, timestamp."""
     known = "F34C0CE47E9B0CB3743924E67A50938867D98797C5802BFAABC9F501BA2955A1"
     for signature in (known, known.lower()):
-        assert orjson.loads(gate()[0].answer(call(x_tif_signature=signature)))["errcode"] == 0
+        assert orjson.loads(gate()[0].answer(call(x_tif_signature=signature)).body)["errcode"] == 0
 
 
 def test_page_with_rows_has_the_documented_shape() -> None:
     """Errcode and pageSize are numbers, metadata stands beside data, rows are verbatim."""
     wuhan, stats = gate()
-    assert wuhan.answer(call({"query": {"pageNo": "3"}})) == (
+    assert wuhan.answer(call({"query": {"pageNo": "3"}})).body == (
         b'{"errcode":0,"errmsg":"","data":{"pageNo":3,"pageSize":20,"data":['
         + b",".join(ROWS[40:])
         + b']},"metadata":{},"hint":null}'
@@ -92,16 +92,16 @@ def test_empty_page_has_the_documented_shape() -> None:
         b'"data":{"pageNo":%d,"pageSize":"20","data":%b,"metadata":{}},"hint":null}'
     )
     four = call({"query": {"pageNo": "4"}})
-    assert gate()[0].answer(four) == empty % (4, b"[]")
-    assert gate(past_end="null")[0].answer(four) == empty % (4, b"null")
-    assert gate()[0].answer(call(service="investors")) == empty % (1, b"[]")
+    assert gate()[0].answer(four).body == empty % (4, b"[]")
+    assert gate(past_end="null")[0].answer(four).body == empty % (4, b"null")
+    assert gate()[0].answer(call(service="investors")).body == empty % (1, b"[]")
 
 
 def test_page_behind_the_end_can_be_another_page() -> None:
     """The answer then carries the number of the page that it holds."""
     for past_end, number in (("last", 3), ("first", 1)):
         answers = [
-            gate(past_end=past_end)[0].answer(call({"query": {"pageNo": page}}))  # type: ignore[arg-type]  # of the literal
+            gate(past_end=past_end)[0].answer(call({"query": {"pageNo": page}})).body  # type: ignore[arg-type]  # of the literal
             for page in ("9", str(number))
         ]
         assert answers[0] == answers[1]
@@ -112,7 +112,7 @@ def test_filter_goes_by_lower_case_names() -> None:
     json_form = call({"query": {"pageNo": "1", "regno": "2", "colour": "red"}, "extra": {"k": 1}})
     form = call(b"pageNo=1&regno=2&colour=red", content_type="application/x-www-form-urlencoded;charset=UTF-8")
     for made in (json_form, form):
-        answer = orjson.loads(gate()[0].answer(made))
+        answer = orjson.loads(gate()[0].answer(made).body)
         assert answer["data"]["data"] == [orjson.loads(row) for row in ROWS if b'"2"' in row]
 
 
@@ -120,7 +120,7 @@ def test_filter_goes_by_lower_case_names() -> None:
 def test_id_is_taken_under_either_name(names: tuple[str, ...]) -> None:
     """The document writes passid, clients of the gateway write paasid."""
     headers = {"x_tif_passid": None, **dict.fromkeys(names, "app")}
-    assert orjson.loads(gate()[0].answer(call(None, **headers)))["errcode"] == 0  # type: ignore[arg-type]  # only headers
+    assert orjson.loads(gate()[0].answer(call(None, **headers)).body)["errcode"] == 0  # type: ignore[arg-type]  # only headers
 
 
 FORM = "application/x-www-form-urlencoded;charset=UTF-8"
@@ -166,7 +166,7 @@ FORM = "application/x-www-form-urlencoded;charset=UTF-8"
 def test_refusal(made: Call, code: int, said: str) -> None:
     """Every check has its code, and the message says which check it was."""
     wuhan, stats = gate()
-    answer = orjson.loads(wuhan.answer(made))
+    answer = orjson.loads(wuhan.answer(made).body)
     assert (answer["errcode"], answer["data"]) == (code, {"data": [], "metadata": {}})
     assert said in answer["errmsg"]
     assert (dict(stats.refused), stats.accepted, stats.pages) == ({str(code): 1}, 0, {})
@@ -176,7 +176,7 @@ def test_clock_may_be_off_by_three_minutes() -> None:
     """180 seconds either way are fine; the age of the signature is noted."""
     wuhan, stats = gate()
     for number, stamp in enumerate(("1619072814", "1619072454")):
-        assert orjson.loads(wuhan.answer(call(stamp=stamp, nonce=NONCE[:-1] + str(number))))["errcode"] == 0
+        assert orjson.loads(wuhan.answer(call(stamp=stamp, nonce=NONCE[:-1] + str(number))).body)["errcode"] == 0
     assert stats.oldest_signature == 180.0
 
 
@@ -192,7 +192,7 @@ def test_nonce_must_not_come_again_within_ten_minutes() -> None:
     """Refused and counted, upper-case letters or not; free again afterwards."""
     wuhan, stats = gate()
     codes = [
-        orjson.loads(wuhan.answer(call(tick=tick, nonce=nonce)))["errcode"]
+        orjson.loads(wuhan.answer(call(tick=tick, nonce=nonce)).body)["errcode"]
         for tick, nonce in ((0.0, NONCE), (599.0, NONCE.upper()), (600.0, NONCE))
     ]
     assert codes == [0, 1433, 0]
@@ -202,8 +202,8 @@ def test_nonce_must_not_come_again_within_ten_minutes() -> None:
 def test_unsigned_calls_use_up_no_nonce_and_no_rate() -> None:
     """A stranger cannot lock an app out."""
     wuhan, _ = gate(limit=1)
-    assert orjson.loads(wuhan.answer(call(token="OTHER")))["errcode"] == 1433
-    assert orjson.loads(wuhan.answer(call()))["errcode"] == 0
+    assert orjson.loads(wuhan.answer(call(token="OTHER")).body)["errcode"] == 1433
+    assert orjson.loads(wuhan.answer(call()).body)["errcode"] == 0
 
 
 def test_rate_is_shared_by_all_interfaces_of_an_app() -> None:
@@ -211,11 +211,11 @@ def test_rate_is_shared_by_all_interfaces_of_an_app() -> None:
     wuhan, stats = gate(limit=2)
     wanted = [("companies", 0.0), ("investors", 0.25), ("companies", 0.5), ("nothing", 0.75), ("companies", 1.0)]
     codes = [
-        orjson.loads(wuhan.answer(call(service=service, tick=tick, nonce=f"{NONCE[:-1]}{number}")))["errcode"]
+        orjson.loads(wuhan.answer(call(service=service, tick=tick, nonce=f"{NONCE[:-1]}{number}")).body)["errcode"]
         for number, (service, tick) in enumerate(wanted)
     ]
     assert codes == [0, "0", 1141, 1141, 0]
-    assert orjson.loads(wuhan.answer(call(x_tif_passid="unsubscribed", tick=0.75)))["errcode"] == 1403
+    assert orjson.loads(wuhan.answer(call(x_tif_passid="unsubscribed", tick=0.75)).body)["errcode"] == 1403
     app = stats.apps["wuhan/app"]
     assert (app.most_calls, app.most_accepted, app.refused["1141"]) == (4, 2, 2)
 
@@ -224,10 +224,10 @@ def test_any_header_bytes_are_answered() -> None:
     """Bytes that are no UTF-8 reach the gate as lone surrogates; they are refused, not raised."""
     odd = "\udcff"
     for made in (call(x_tif_passid=odd), call(x_tif_nonce=odd), call(service=odd), call(accept=odd)):
-        assert orjson.loads(gate()[0].answer(made))["errcode"] in {1433, 100101, 500}
+        assert orjson.loads(gate()[0].answer(made).body)["errcode"] in {1433, 100101, 500}
 
 
 @given(st.binary() | st.text().map(str.encode), st.sampled_from(["application/json", FORM]))
 def test_any_body_is_answered(body: bytes, content_type: str) -> None:
     """Whatever a signed call carries, the answer is JSON of the platform's kind."""
-    assert "errcode" in orjson.loads(gate()[0].answer(call(body, content_type=content_type)))
+    assert "errcode" in orjson.loads(gate()[0].answer(call(body, content_type=content_type)).body)

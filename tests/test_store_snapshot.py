@@ -240,7 +240,7 @@ def test_changed_shard_is_named_and_repaired(tmp_path: Path, hurt: Callable[[Pat
             again.recover()
         assert f"part-00000.jsonl {caught.value.causes[0].split(' ', 1)[1]}" in str(caught.value)
         assert words in str(caught.value)
-        assert "--repair" in caught.value.hint
+        assert "--fresh" in caught.value.hint
         again.recover(repair=True)
         lost = again.missing(0)
         assert lost == {"is missing": [1, 2, 3, 4], "bytes instead of": [4], "SHA-256 differs": [1]}[words]

@@ -8,13 +8,15 @@ from harvester.simulator.config import (
     WUHAN_TOKEN,
     WUHAN_UNSUBSCRIBED,
     Config,
+    parse_steps,
 )
-from harvester.simulator.limits import Limit, SlidingLog
+from harvester.simulator.limits import KINDS, Limit, SlidingLog, make_limit
 from harvester.simulator.server import Simulator, serve
 from harvester.simulator.stats import AppStats, Stats
 from harvester.simulator.tables import SimulatedTable
 
 __all__ = [
+    "KINDS",
     "SIPOP_APP_KEY",
     "SIPOP_APP_SECRET",
     "SIPOP_UNSUBSCRIBED",
@@ -28,5 +30,7 @@ __all__ = [
     "Simulator",
     "SlidingLog",
     "Stats",
+    "make_limit",
+    "parse_steps",
     "serve",
 ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from harvester.errors import UsageError
-from harvester.simulator.gate import PastEnd
+from harvester.simulator.gate import PastEnd, make_quota
 from harvester.simulator.generated import MAX_ROWS
+from harvester.simulator.limits import KINDS, make_limit
 
 PLATFORMS: Final = ("wuhan", "sipop")
 
@@ -26,6 +29,12 @@ WUHAN_UNSUBSCRIBED: Final = ("sim-passid-unsubscribed", "sim-wuhan-token-unsubsc
 SIPOP_UNSUBSCRIBED: Final = ("sim-app-key-unsubscribed", "sim-sipop-secret-unsubscribed")
 
 SipopDigest = Literal["any", "md5", "md5-16"]
+RefuseWith = Literal["code", "429"]
+Changes = tuple[tuple[float, float], ...]
+"""Pairs of seconds and the value from then on, in ascending order of the seconds."""
+
+RETRY_AFTER: Final = re.compile(r"(date:)?[0-9]{1,9}", re.ASCII)
+CHANGES_RULE: Final = "a schedule names ever later seconds, and values of 0 or more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +45,18 @@ class Config:
         platforms: which to play, of ``wuhan`` and ``sipop``.
         rows: rows of each generated dataset.
         data: a file (see ``files.load``) to serve through either platform instead of the generated datasets.
-        seed: other seeds give other rows.
+        seed: other seeds give other rows, other jitter and other proxy errors.
         rate_limit: calls per second that each app is granted; None for no limit.
-        latency: seconds between the arrival of a call, when it is judged, and the sending of its answer.
+        limit_kind: how these are counted, see ``limits.KINDS``.
+        schedule: other rates, each with the seconds since the app's first call; 0 refuses everything.
+        latency: seconds between the moment when a call is judged and the sending of its answer.
+        latency_schedule: other latencies, each with the seconds since the first call of all.
+        slow_pages: seconds of further latency per 1,000 of the page number: deep pages are slow.
+        jitter: each call is judged up to so many seconds after it arrived; uniform, drawn in the order of arrival.
+        quota: ``N/day`` or ``N/month``, calls of each interface or method that an app is granted; empty for no quota.
+        refuse_with: calls over a limit get the platform's own ``code``, or HTTP ``429``.
+        retry_after: the ``Retry-After`` of a 429: ``N`` for so many seconds, ``date:N`` for the date of that moment.
+        proxy_errors: share of calls, from 0 to 1, that get an error page with a wrong date from a proxy instead.
         host: a loopback address.
         port: 0 for any free one.
         past_end: what a page behind the last one holds.
@@ -56,7 +74,16 @@ class Config:
     data: Path | None = None
     seed: int = 0
     rate_limit: float | None = 300
+    limit_kind: str = "sliding"
+    schedule: Changes = ()
     latency: float = 0.0
+    latency_schedule: Changes = ()
+    slow_pages: float = 0.0
+    jitter: float = 0.0
+    quota: str = ""
+    refuse_with: RefuseWith = "code"
+    retry_after: str = ""
+    proxy_errors: float = 0.0
     host: str = "127.0.0.1"
     port: int = 0
     past_end: PastEnd = "empty"
@@ -70,7 +97,18 @@ class Config:
             (self.platforms and set(self.platforms) <= set(PLATFORMS), f"platforms are {' and '.join(PLATFORMS)}"),
             (0 <= self.rows <= MAX_ROWS, f"rows must lie between 0 and {MAX_ROWS}"),
             (self.rate_limit is None or (self.rate_limit > 0 and isfinite(self.rate_limit)), "a rate limit is above 0"),
-            (self.latency >= 0 and isfinite(self.latency), "latency is 0 seconds or more"),
+            (_makes(partial(make_limit, limit=1.0), self.limit_kind), f"a kind of limit is one of {', '.join(KINDS)}"),
+            (_are_changes(self.schedule), CHANGES_RULE),
+            (self.rate_limit is not None or not self.schedule, "where there is no limit it cannot change"),
+            (_is_duration(self.latency), "latency is 0 seconds or more"),
+            (_are_changes(self.latency_schedule), CHANGES_RULE),
+            (_is_duration(self.slow_pages), "slow_pages is 0 seconds or more"),
+            (_is_duration(self.jitter), "jitter is 0 seconds or more"),
+            (not self.quota or _makes(make_quota, self.quota), "a quota is written N/day or N/month"),
+            (self.refuse_with in get_args(RefuseWith), f"refuse_with is one of {', '.join(get_args(RefuseWith))}"),
+            (not self.retry_after or RETRY_AFTER.fullmatch(self.retry_after), "retry_after is written N or date:N"),
+            (not self.retry_after or self.refuse_with == "429", "only a 429 carries a Retry-After"),
+            (0 <= self.proxy_errors <= 1, "proxy_errors is a share from 0 to 1"),
             (_is_loopback(self.host), f"the simulator listens on loopback only, and {self.host!r} is not"),
             (self.port in range(65536), "a port lies between 0 and 65535"),
             (self.past_end in get_args(PastEnd), f"past_end is one of {', '.join(get_args(PastEnd))}"),
@@ -86,3 +124,31 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_duration(value: float) -> bool:
+    return 0 <= value < inf
+
+
+def _are_changes(changes: Changes) -> bool:
+    times = [at for at, _ in changes]
+    return all(_is_duration(number) for change in changes for number in change) and times == sorted(set(times))
+
+
+def _makes(make: Callable[[str], object], text: str) -> bool:
+    try:
+        make(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_steps(text: str) -> tuple[float, Changes]:
+    """Read a value that may change on schedule, as ``300,10:100,40:300``: 300, from second 10 on 100, from 40 on 300.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    first, *later = text.split(",")
+    changes = [change.split(":") for change in later]
+    return float(first), tuple((float(at), float(value)) for at, value in changes)

@@ -1,20 +1,23 @@
 """What both gatekeepers share: a call as it arrived, a registered app, a refusal. Pure.
 
 A gatekeeper takes the bytes of a call to the bytes of an answer. It opens nothing and reads no clock; what it
-remembers (nonces, the rate, its counts) it keeps per app.
+remembers (nonces, rate, quota, its counts) it keeps per app.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from harvester.simulator.limits import Limit
 from harvester.simulator.stats import AppStats
 from harvester.simulator.tables import SimulatedTable
+
+BEIJING: Final = timezone(timedelta(hours=8))
 
 PastEnd = Literal["empty", "null", "last", "first"]
 """What a page behind the last one holds: an empty list, null, the last page again, or the first page again."""
@@ -32,6 +35,14 @@ class Call(NamedTuple):
     body: bytes
     now: float
     tick: float
+
+
+class Answer(NamedTuple):
+    """The body of an answer; ``page`` is the page asked for, 0 if none is given, ``over_limit`` why it is not."""
+
+    body: bytes
+    page: int = 0
+    over_limit: bool = False
 
 
 class NonceMemory:
@@ -64,32 +75,77 @@ class NonceMemory:
         return True
 
 
+class Quota:
+    """At most so many calls of each service in a day or a month by the calendar in Beijing; refused ones are free.
+
+    Args:
+        calls: how many, from 1.
+        daily: whether they are for a day, not for a month.
+
+    Attributes:
+        used: calls by service in the period of the latest call; always the same dict.
+    """
+
+    def __init__(self, calls: int, *, daily: bool) -> None:
+        self.used: dict[str, int] = {}
+        self._calls = calls
+        self._daily = daily
+        self._period = (0, 0, 0)
+
+    def admit(self, service: str, now: float) -> bool:
+        """Count a call at ``now`` (Unix seconds) unless the service's quota is used up; a clock set back is no harm."""
+        date = datetime.fromtimestamp(now, BEIJING)
+        period = (date.year, date.month, date.day if self._daily else 0)
+        if period > self._period:
+            self._period = period
+            self.used.clear()
+        used = self.used.get(service, 0)
+        if used >= self._calls:
+            return False
+        self.used[service] = used + 1
+        return True
+
+
+def make_quota(text: str) -> Quota:
+    """Return a fresh quota written as ``N/day`` or ``N/month``.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    number, _, period = text.partition("/")
+    if number.isascii() and number.isdecimal() and int(number) and period in {"day", "month"}:
+        return Quota(int(number), daily=period == "day")
+    raise ValueError(f"{text!r} is neither N/day nor N/month")
+
+
 @dataclass(slots=True, kw_only=True)
 class RegisteredApp:
-    """An app that the platform knows; ``limit`` is None where no rate is enforced."""
+    """An app that the platform knows; ``limit`` and ``quota`` are None where none is enforced."""
 
     id: str
     secret: str
     subscribed: bool
     limit: Limit | None
     stats: AppStats
+    quota: Quota | None = None
     nonces: NonceMemory = field(default_factory=NonceMemory)
 
 
 class Refused(Exception):  # noqa: N818 - the platform's answer, not a fault of the program
     """The call gets a failure code; ``detail`` follows the code's own words."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", *, over_limit: bool = False) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
+        self.over_limit = over_limit
 
 
 class Gate(Protocol):
     """One platform's gatekeeper."""
 
-    def answer(self, call: Call) -> bytes:
-        """Return the body of the answer; its status is always 200. Never raises on any bytes."""
+    def answer(self, call: Call) -> Answer:
+        """Judge a call. Never raises on any bytes."""
 
 
 def form_fields(body: bytes) -> dict[str, str] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,9 +18,9 @@ from harvester.errors import LocalError
 from harvester.simulator import config as registered
 from harvester.simulator import files, jobfile
 from harvester.simulator.config import Config
-from harvester.simulator.gate import Call, Gate, RegisteredApp
+from harvester.simulator.gate import Call, Gate, RegisteredApp, make_quota
 from harvester.simulator.generated import DATASETS, GeneratedTable
-from harvester.simulator.limits import SlidingLog
+from harvester.simulator.limits import Limit, ScheduledLimit, Steps, make_limit
 from harvester.simulator.sipop import SipopGate
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
@@ -30,6 +32,7 @@ STATS_PATH: Final = "/_simulator/stats"
 RESET_PATH: Final = "/_simulator/reset"
 
 JSON_TYPE: Final = "application/json;charset=UTF-8"
+PROXY_CLOCK_ERROR: Final = -3600.0  # seconds by which the date of a proxy's error page is wrong
 GRACE: Final = 0.1  # seconds that calls in flight get when the server stops
 
 
@@ -51,6 +54,10 @@ class Simulator:
         self._gates: dict[str, Gate] = {}
         self._runner: web.ServerRunner | None = None
         self._date = (0, "")
+        self._latency = Steps(self.config.latency, self.config.latency_schedule)
+        self._jitter = Random(f"{self.config.seed} jitter")  # noqa: S311 - to be repeatable
+        self._proxy = Random(f"{self.config.seed} proxy")  # noqa: S311 - as above
+        self._slow = bool(self.config.latency or self.config.latency_schedule or self.config.slow_pages)
 
     async def __aenter__(self) -> Self:
         """Load or generate the tables and listen.
@@ -91,36 +98,64 @@ class Simulator:
             accounts = ((registered.WUHAN_PASSID, registered.WUHAN_TOKEN), registered.WUHAN_UNSUBSCRIBED)
         else:
             accounts = ((registered.SIPOP_APP_KEY, registered.SIPOP_APP_SECRET), registered.SIPOP_UNSUBSCRIBED)
-        apps = {
-            name: RegisteredApp(
-                id=name,
-                secret=secret,
-                subscribed=subscribed,
-                limit=None if config.rate_limit is None else SlidingLog(config.rate_limit),
-                stats=stats.app(f"{platform}/{name}"),
+        apps = {}
+        for (name, secret), subscribed in zip(accounts, (True, False), strict=True):
+            counts = stats.app(f"{platform}/{name}")
+            quota = make_quota(config.quota) if config.quota else None
+            if quota:
+                counts.quota_used = quota.used
+            apps[name] = RegisteredApp(
+                id=name, secret=secret, subscribed=subscribed, limit=self._limit(), quota=quota, stats=counts
             )
-            for (name, secret), subscribed in zip(accounts, (True, False), strict=True)
-        }
         if platform == "wuhan":
             return WuhanGate(apps, tables, stats, config.past_end)
         return SipopGate(
             apps, tables, stats, past_end=config.past_end, page_cap=config.page_cap, digest=config.sipop_digest
         )
 
+    def _limit(self) -> Limit | None:
+        config = self.config
+        if config.rate_limit is None:
+            return None
+        make = partial(make_limit, config.limit_kind, phase=config.clock() - config.timer())
+        if config.schedule:
+            return ScheduledLimit(make, config.rate_limit, config.schedule)
+        return make(config.rate_limit)
+
     async def _handle(self, request: web.BaseRequest) -> web.Response:
-        tick, now = self.config.timer(), self.config.clock()
+        config = self.config
         path = request.raw_path.partition("?")[0]
         platform, service = _route(path)
         gate = self._gates.get(platform)
         if gate is None:
-            return self._control(request.method, path, now)
+            return self._control(request.method, path, config.clock())
         if request.method != "POST":
-            return web.Response(status=405, headers={"Allow": "POST", "Date": self._http_date(now)})
-        body = gate.answer(Call(service, request.headers, await request.read(), now, tick))
-        if self.config.latency:
-            await asyncio.sleep(self.config.latency)
-            now = self.config.clock()
-        return web.Response(body=body, headers={"Content-Type": JSON_TYPE, "Date": self._http_date(now)})
+            return web.Response(status=405, headers={"Allow": "POST", "Date": self._http_date(config.clock())})
+        sent = await request.read()
+        if config.jitter:
+            await asyncio.sleep(self._jitter.uniform(0.0, config.jitter))
+        tick, now = config.timer(), config.clock()
+        if config.proxy_errors and self._proxy.random() < config.proxy_errors:
+            return self._proxy_error(now)
+        answer = gate.answer(Call(service, request.headers, sent, now, tick))
+        if self._slow:
+            await asyncio.sleep(self._latency.at(tick) + config.slow_pages * answer.page / 1000)
+            now = config.clock()
+        if answer.over_limit and config.refuse_with == "429":
+            return self._too_many(now)
+        return web.Response(body=answer.body, headers={"Content-Type": JSON_TYPE, "Date": self._http_date(now)})
+
+    def _proxy_error(self, now: float) -> web.Response:
+        self.stats.proxy_errors += 1
+        headers = {"Content-Type": "text/html", "Date": formatdate(now + PROXY_CLOCK_ERROR, usegmt=True)}
+        return web.Response(status=502, body=b"<html><body><h1>502 Bad Gateway</h1></body></html>", headers=headers)
+
+    def _too_many(self, now: float) -> web.Response:
+        headers = {"Content-Type": JSON_TYPE, "Date": self._http_date(now)}
+        form, _, seconds = self.config.retry_after.rpartition(":")
+        if seconds:
+            headers["Retry-After"] = formatdate(now + int(seconds), usegmt=True) if form else seconds
+        return web.Response(status=429, body=b'{"message":"too many requests"}', headers=headers)
 
     def _control(self, method: str, path: str, now: float) -> web.Response:
         headers = {"Content-Type": JSON_TYPE, "Date": self._http_date(now)}

@@ -1,7 +1,7 @@
 """SIPOP's gatekeeper (国家知识产权运营公共服务平台, help page): bytes of a call to bytes of an answer. Pure.
 
 Checked in this order: the form (1009), appKey (1001), v (1005), timestamp (1003), sign (1004), the app's rate (1008),
-method (1002), authorisation (1006), param (1009). The help page gives no order.
+method (1002), authorisation (1006), the method's quota (1008), param (1009). The help page gives no order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from harvester.simulator.gate import Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
+from harvester.simulator.gate import Answer, Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
 
@@ -67,7 +67,7 @@ class SipopGate:
         self._page_cap = page_cap
         self._digest = digest
 
-    def answer(self, call: Call) -> bytes:
+    def answer(self, call: Call) -> Answer:
         """Return the page asked for, or a failure with the code of the first check that fails."""
         counts = self._unknown
         try:
@@ -76,15 +76,15 @@ class SipopGate:
             counts = app.stats
             counts.arrive(call.tick)
             self._check_signature(app, fields, call.now)
-            table = self._admit(app, fields, call.tick)
+            table = self._admit(app, fields.get("method", ""), call)
             number, size, filters = _param(fields.get("param", ""), table)
             answer = self._page(table.where(filters), number, min(size, self._page_cap))
         except Refused as refused:
-            counts.refuse(refused.code)
-            return _failure(refused)
+            counts.refuse(refused.code, call.tick)
+            return Answer(_failure(refused), over_limit=refused.over_limit)
         counts.accept(call.tick)
         self._stats.page(f"sipop/{fields['method']}", number)
-        return answer
+        return Answer(answer, number)
 
     def _identify(self, fields: Mapping[str, str]) -> RegisteredApp:
         app = self._apps.get(fields.get("appKey", ""))
@@ -92,14 +92,16 @@ class SipopGate:
             raise Refused("1001")
         return app
 
-    def _admit(self, app: RegisteredApp, fields: Mapping[str, str], tick: float) -> SimulatedTable:
-        if app.limit and not app.limit.admit(tick):
-            raise Refused("1008")
-        table = self._tables.get(fields.get("method", ""))
+    def _admit(self, app: RegisteredApp, method: str, call: Call) -> SimulatedTable:
+        if app.limit and not app.limit.admit(call.tick):
+            raise Refused("1008", over_limit=True)
+        table = self._tables.get(method)
         if table is None:
             raise Refused("1002")
         if not app.subscribed:
             raise Refused("1006")
+        if app.quota and not app.quota.admit(method, call.now):
+            raise Refused("1008", "the method's quota is used up", over_limit=True)
         return table
 
     def _check_signature(self, app: RegisteredApp, fields: Mapping[str, str], now: float) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_PAGES: Final = 1_000_000
 """Distinct pages that are counted one by one, about 100 bytes each; answers for others go to ``pages_not_listed``."""
+
+MAX_SECONDS: Final = 3_600
+"""Seconds with calls that are counted one by one, per app; beyond, the oldest are dropped."""
 
 
 class Peak:
@@ -29,10 +33,13 @@ class AppStats:
     """Counts of one app.
 
     ``oldest_signature`` is the greatest age in seconds that a rightly signed call had on arrival; both platforms'
-    timestamps are whole seconds, so up to one second of it is rounding.
+    timestamps are whole seconds, so up to one second of it is rounding. ``quota_used`` holds the calls by service in
+    the quota's present period; it belongs to the quota, and clearing leaves it as it is.
     """
 
     def __init__(self) -> None:
+        self.quota_used: Mapping[str, int] = {}
+        self._began: float | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -43,6 +50,7 @@ class AppStats:
         self.oldest_signature = 0.0
         self._arrivals = Peak()
         self._acceptances = Peak()
+        self._seconds: deque[list[int]] = deque(maxlen=MAX_SECONDS)
 
     @property
     def calls(self) -> int:
@@ -59,6 +67,11 @@ class AppStats:
         """The most accepted calls in any second, by time of arrival."""
         return self._acceptances.most
 
+    @property
+    def per_second(self) -> list[list[int]]:
+        """``[second, calls, accepted, refused]`` of every second with calls, counted from the app's first call ever."""
+        return [[second, accepted + refused, accepted, refused] for second, accepted, refused in self._seconds]
+
     def arrive(self, now: float) -> None:
         """Count an arrival at ``now``, seconds of a clock that never goes back."""
         self._arrivals.add(now)
@@ -71,10 +84,20 @@ class AppStats:
         """Count an answer that reports success, for a call that arrived at ``now``."""
         self.accepted += 1
         self._acceptances.add(now)
+        self._second(now)[1] += 1
 
-    def refuse(self, code: str) -> None:
-        """Count an answer that carries a failure code of the platform."""
+    def refuse(self, code: str, now: float) -> None:
+        """Count a failure by the platform's code, for a call that arrived at ``now``."""
         self.refused[code] += 1
+        self._second(now)[2] += 1
+
+    def _second(self, now: float) -> list[int]:
+        if self._began is None:
+            self._began = now
+        second = int(now - self._began)
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+        return self._seconds[-1]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts under the names that the stats answer uses."""
@@ -86,6 +109,8 @@ class AppStats:
             "most_accepted": self.most_accepted,
             "repeated_nonces": self.repeated_nonces,
             "oldest_signature": round(self.oldest_signature, 3),
+            "quota_used": dict(self.quota_used),
+            "per_second": self.per_second,
         }
 
 
@@ -93,13 +118,13 @@ class Stats:
     """Counts of all apps, keyed ``platform/id`` (``platform/unknown`` for ids that are not registered).
 
     ``pages`` holds, per ``platform/dataset``, how often each page was answered with success; a page asked for again
-    after a refusal counts once.
+    after a refusal counts once. ``proxy_errors`` are calls that never reached a platform, and no app's.
     """
 
     def __init__(self, *, max_pages: int = MAX_PAGES) -> None:
         self.apps: dict[str, AppStats] = {}
         self.pages: dict[str, dict[int, int]] = {}
-        self.pages_not_listed = 0
+        self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages = max_pages
 
     def app(self, key: str) -> AppStats:
@@ -122,7 +147,7 @@ class Stats:
         for app in self.apps.values():
             app.clear()
         self.pages.clear()
-        self.pages_not_listed = 0
+        self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages
 
     @property
@@ -161,4 +186,5 @@ class Stats:
             "apps": {key: app.as_dict() for key, app in self.apps.items()},
             "pages": self.pages,
             "pages_not_listed": self.pages_not_listed,
+            "proxy_errors": self.proxy_errors,
         }

@@ -1,8 +1,8 @@
 """Wuhan's gatekeeper (武汉市公共数据开放平台接口使用规范): bytes of a call to bytes of an answer. Pure.
 
 Checked in this order: who calls, signature, clock, nonce (1433); the app's rate (1141); the interface (100101); the
-subscription (1403); Accept, content type, body and parameters (500). The specification gives no order and no formula
-of the signature; the formula is the one that clients of this gateway family use.
+subscription (1403); the interface's quota (1141); Accept, content type, body and parameters (500). The specification
+gives no order and no formula of the signature; the formula is the one that clients of this gateway family use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from harvester.simulator.gate import Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
+from harvester.simulator.gate import Answer, Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
 
@@ -57,7 +57,7 @@ class WuhanGate:
         self._unknown = stats.app("wuhan/unknown")
         self._past_end = past_end
 
-    def answer(self, call: Call) -> bytes:
+    def answer(self, call: Call) -> Answer:
         """Return the page asked for, or a failure in the shape of the specification's example."""
         counts = self._unknown
         try:
@@ -70,11 +70,11 @@ class WuhanGate:
             number = _page_number(query.pop("pageNo", ""))
             answer = self._page(table.where(query), number)
         except Refused as refused:
-            counts.refuse(refused.code)
-            return _failure(refused)
+            counts.refuse(refused.code, call.tick)
+            return Answer(_failure(refused), over_limit=refused.over_limit)
         counts.accept(call.tick)
         self._stats.page(f"wuhan/{call.service}", number)
-        return answer
+        return Answer(answer, number)
 
     def _identify(self, headers: Mapping[str, str]) -> RegisteredApp:
         ids = {value for name in ("x-tif-passid", "x-tif-paasid") if (value := headers.get(name)) is not None}
@@ -87,12 +87,14 @@ class WuhanGate:
 
     def _admit(self, app: RegisteredApp, call: Call) -> SimulatedTable:
         if app.limit and not app.limit.admit(call.tick):
-            raise Refused("1141")
+            raise Refused("1141", over_limit=True)
         table = self._tables.get(call.service)
         if table is None:
             raise Refused("100101")
         if not app.subscribed:
             raise Refused("1403")
+        if app.quota and not app.quota.admit(call.service, call.now):
+            raise Refused("1141", "the interface's quota is used up", over_limit=True)
         return table
 
     def _page(self, table: SimulatedTable, number: int) -> bytes:

@@ -1,0 +1,176 @@
+"""The workers of one app: how many, in which order a call comes about, how they are stopped, and words for refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+from typing import Literal
+
+import pytest
+from aiohttp import web
+
+from harvester import app_run, attempt, pace
+from harvester.app_run import permission_note, told, workers_for
+from harvester.clock import ServerClock
+from harvester.errors import Exit
+from harvester.harvest import mirror
+from harvester.job import Job
+from harvester.model import Kind, Verdict
+
+Script = Callable[[int, web.BaseRequest], Awaitable[bytes | None]]
+"""Called with page and call; what it returns is the answer, None the page."""
+
+
+@asynccontextmanager
+async def serving(folder: Path, script: Script, run: str = "") -> AsyncIterator[Job]:
+    """Serve three pages of 20 rows on loopback; yields a job that mirrors them."""
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        page = int((await request.json())["query"]["pageNo"])
+        if (body := await script(page, request)) is not None:
+            return web.Response(body=body)
+        rows = [{"ID": f"{page}-{row}"} for row in range(20 if page <= 3 else 0)]
+        return web.json_response({"errcode": 0, "data": {"pageNo": page, "data": rows}})
+
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    (folder / "token").touch(0o600)
+    (folder / "token").write_text("made up")
+    (folder / "job.toml").write_text(
+        '[apps.w]\nplatform = "wuhan"\npassid = "id"\ntoken = { file = "token" }\nrate_limit = "none"\n'
+        f'url = "http://127.0.0.1:{runner.addresses[0][1]}/"\n[datasets.d]\nservice = "d"\n[run]\n{run}\n'
+    )
+    try:
+        yield Job.load(folder / "job.toml", environ={})
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("rate_limit", "concurrency", "workers"),
+    [
+        (None, "auto", 64),
+        (300.0, "auto", 64),
+        (64.0, "auto", 64),
+        (10.5, "auto", 11),
+        (1.0, "auto", 4),
+        (0.1, "auto", 4),
+        (300.0, 7, 7),
+        (None, 200, 200),
+    ],
+)
+def test_how_many_calls_are_under_way(
+    rate_limit: float | None, concurrency: int | Literal["auto"], workers: int
+) -> None:
+    """A call may take a second before workers are what limits the rate; between 4 and 64, unless it is said."""
+    assert workers_for(rate_limit, concurrency) == workers
+
+
+async def test_permit_comes_before_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a permit takes, the time that is signed is that of the sending."""
+    elapsed = 0.0
+    counter = attempt.counter
+    permit = pace.Pacer.permit
+
+    async def slow(self: pace.Pacer) -> float:
+        nonlocal elapsed
+        elapsed += 1_000  # more than any signature lives
+        return await permit(self)
+
+    ages: list[float] = []
+
+    async def note(_: int, request: web.BaseRequest) -> None:
+        ages.append(time() + elapsed - int(request.headers["x-tif-timestamp"]))
+
+    monkeypatch.setattr(attempt, "counter", lambda: counter() + elapsed)
+    monkeypatch.setattr(ServerClock, "observe", lambda *_: None)  # the server's clock does not jump along
+    monkeypatch.setattr(pace.Pacer, "permit", slow)
+    async with serving(tmp_path, note, "concurrency = 1") as job:
+        result = await mirror(job)
+    assert result.exit is Exit.OK
+    assert len(ages) == result.datasets[0].calls >= 6
+    assert max(ages) < 3
+
+
+async def test_the_first_call_goes_alone(tmp_path: Path) -> None:
+    """A wrong secret or clock costs one call, not as many as there are workers."""
+    in_flight = most_before_the_first = most = 0
+    answered = False
+
+    async def count(page: int, _: web.BaseRequest) -> None:
+        nonlocal in_flight, most, most_before_the_first, answered
+        in_flight += 1
+        if not answered:
+            most_before_the_first = max(most_before_the_first, in_flight)
+        most = max(most, in_flight)
+        await asyncio.sleep(0.02)
+        answered |= page == 1
+        in_flight -= 1
+
+    async with serving(tmp_path, count, "concurrency = 8") as job:
+        assert (await mirror(job)).exit is Exit.OK
+    assert most_before_the_first == 1
+    assert most > 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:  # noqa: FBT001 - from the table
+    """Calls in flight may finish for a while and are kept; nothing new is sent; then they are dropped."""
+    monkeypatch.setattr(app_run, "DRAIN", 5.0 if answers else 0.05)
+    interrupt: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+    asked: list[int] = []
+    dropped = asyncio.Event()
+
+    async def script(page: int, _: web.BaseRequest) -> None:
+        asked.append(page)
+        if page == 2:
+            interrupt.set_result(Exit.TERMINATED)
+            if answers:
+                await asyncio.sleep(0.05)
+            else:
+                await dropped.wait()
+
+    async with serving(tmp_path, script, "concurrency = 1") as job:
+        result = await mirror(job, interrupt=interrupt)
+        dropped.set()
+    assert result.exit is Exit.TERMINATED
+    assert asked == [1, 2]
+    assert result.datasets[0].pages == (2 if answers else 1)
+    assert "everything fetched is kept" in result.datasets[0].why
+
+
+def test_words_for_a_verdict() -> None:
+    """The platform's own code and text come first, then what they mean."""
+    verdict = Verdict(kind=Kind.REFUSED, code="1403", text="无权限", meaning="no permission")
+    assert told(verdict) == "1403 「无权限」 - no permission"
+    assert told(Verdict(kind=Kind.AGAIN, code="no answer", text="", meaning="the connection broke")) == (
+        "no answer - the connection broke"
+    )
+
+
+@pytest.mark.parametrize(
+    ("works", "all_lack", "words"),
+    [(True, False, "the credentials are good"), (False, True, "check the credentials first"), (False, False, "")],
+)
+def test_words_for_a_missing_permission(*, works: bool, all_lack: bool, words: str) -> None:
+    """What happened to the other datasets tells a missing subscription from wrong credentials."""
+    note = permission_note(works=works, all_lack=all_lack)
+    assert words in note
+    assert bool(note) is bool(words)
+
+
+async def test_missing_permissions_are_explained(tmp_path: Path) -> None:
+    """A run whose only dataset is refused says that the credentials are suspect."""
+
+    async def refuse(_: int, __: web.BaseRequest) -> bytes:
+        return b'{"errcode":1403,"errmsg":"?"}'
+
+    async with serving(tmp_path, refuse) as job:
+        result = await mirror(job)
+    assert result.exit is Exit.REFUSED
+    assert result.datasets[0].calls == 1
+    assert result.datasets[0].why.endswith("so check the credentials first")

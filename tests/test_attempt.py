@@ -1,0 +1,289 @@
+"""Single attempts with a scripted wire and a clock that is set: what is signed when, and what follows from answers."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from multidict import CIMultiDict
+
+from harvester import attempt, health
+from harvester.attempt import Again, Caller, Keep, Leave, Refuse, Subject
+from harvester.health import Health
+from harvester.model import App, Dataset, Kind, Reply, Secret, Signed
+from harvester.pace import Pacer
+from harvester.platforms import wuhan
+from harvester.send import Sender, SendError
+
+NOW = 1_800_000_000.0
+APP = App(name="w", platform="wuhan", url="http://127.0.0.1/", id="id", secret=Secret("token"), rate_limit=None)
+
+GOOD = b'{"errcode":0,"data":{"data":[{"ID":"1"}]}}'
+SIGNATURE = '{"errcode":"1433","errmsg":"请求签名错误"}'.encode()
+DATABASE = b'{"errcode":"100106","errmsg":"exec sql false"}'
+OVER = '{"errcode":1141,"errmsg":"请求频率过高"}'.encode()
+
+
+class Time:
+    """The counter of seconds since boot, which only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.now
+
+
+class Wire:
+    """Takes calls instead of a sender, and plays answers."""
+
+    def __init__(self, *answers: Reply | SendError) -> None:
+        self.answers = list(answers)
+        self.calls: list[Signed] = []
+
+    async def send(self, signed: Signed) -> Reply:
+        """Play the next answer; the last one for ever."""
+        self.calls.append(signed)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, SendError):
+            raise answer
+        return answer
+
+
+class Bench:
+    """A caller with everything around it."""
+
+    def __init__(self, time: Time, *answers: Reply | SendError, attempts: int = 8, first_page: int = 1) -> None:
+        self.time = time
+        self.wire = Wire(*answers)
+        self.pacer = Pacer(None, 300, time)
+        self.caller = Caller(APP, wuhan, self.pacer, cast(Sender, self.wire), attempts)
+        dataset = Dataset(name="d", app=APP, service="d", page_param="pageNo", first_page=first_page)
+        self.health = Health(time(), 900)
+        self.subject = Subject(dataset, self.health)
+
+    async def ask(self, page: int = 1) -> attempt.Decision:
+        """Make one attempt at a page, a second after what was before."""
+        self.time.now += 1
+        return await self.caller.attempt(self.subject, page, await self.pacer.permit())
+
+    def stamps(self) -> list[int]:
+        """Return the times that were signed."""
+        return [int(call.headers["x-tif-timestamp"]) for call in self.wire.calls]
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Set the counter, the wall clock and the jitter of back-offs."""
+    moved = Time()
+    monkeypatch.setattr(attempt, "counter", moved)
+    monkeypatch.setattr(attempt, "time", SimpleNamespace(time=lambda: NOW))
+    monkeypatch.setattr(attempt, "backoff", lambda failures, _: float(failures))
+    return moved
+
+
+def reply(body: bytes, status: int = 200, **headers: str) -> Reply:
+    """Return an answer."""
+    return Reply(status, CIMultiDict(headers), body)
+
+
+def html(status: int = 200) -> Reply:
+    """Return a web page where data was expected."""
+    return reply("<html><title>访问被拦截</title></html>".encode(), status)
+
+
+def verdict_of(decision: attempt.Decision) -> Any:  # noqa: ANN401 - the verdict, whatever kind of decision holds it
+    """Return the verdict of a decision that has one."""
+    assert not isinstance(decision, Keep)
+    return decision.verdict
+
+
+async def test_a_late_permit_does_not_age_the_signature(time: Time) -> None:
+    """The time that is signed is read when the call goes out, not when its turn came."""
+    bench = Bench(time, reply(GOOD))
+    permitted = await bench.pacer.permit()
+    time.now += 500  # between the permit and the call; a signature lives 180 s
+    assert isinstance(await bench.caller.attempt(bench.subject, 1, permitted), Keep)
+    assert bench.stamps() == [int(NOW) + 500]
+
+
+async def test_what_is_signed_is_what_is_sent(time: Time) -> None:
+    """The signature on the wire is that of the timestamp and nonce beside it, and the page is in the body."""
+    bench = Bench(time, reply(GOOD), first_page=0)
+    await bench.ask(7)
+    (call,) = bench.wire.calls
+    stamp, nonce = call.headers["x-tif-timestamp"], call.headers["x-tif-nonce"]
+    assert call.headers["x-tif-signature"] == sha256(f"{stamp}token{nonce}{stamp}".encode()).hexdigest().upper()
+    assert call.body == b'{"query":{"pageNo":"6"}}'  # page 7 of an interface that counts from 0
+    assert call.url == "http://127.0.0.1/d"
+
+
+async def test_every_attempt_is_a_new_call(time: Time) -> None:
+    """Attempts at one page differ in nonce and signature and carry the time of their own sending."""
+    bench = Bench(time, reply(DATABASE), SendError("the connection broke"), html(), reply(GOOD))
+    for _ in range(4):
+        await bench.ask()
+    assert len({call.headers["x-tif-nonce"] for call in bench.wire.calls}) == 4
+    assert len({call.headers["x-tif-signature"] for call in bench.wire.calls}) == 4
+    assert bench.stamps() == [int(NOW) + second for second in (1, 2, 3, 4)]
+
+
+async def test_a_wrong_clock_is_put_right_once(time: Time) -> None:
+    """The first refusal of a signature teaches the server's time; the next call is signed with it."""
+    date = formatdate(NOW + 3_600, usegmt=True)
+    bench = Bench(time, reply(SIGNATURE, Date=date), reply(GOOD, Date=date))
+    assert isinstance(await bench.ask(), Again)
+    assert isinstance(await bench.ask(), Keep)
+    assert bench.stamps()[1] - bench.stamps()[0] == pytest.approx(3_600, abs=2)
+    assert bench.health.down is False
+    assert bench.subject.failures == {}
+
+
+async def test_a_second_refusal_of_the_signature_is_believed(time: Time) -> None:
+    """After the correction 1433 is about credentials: refused, for the whole app, with the offset in words."""
+    bench = Bench(time, reply(SIGNATURE, Date=formatdate(NOW + 3_600, usegmt=True)))
+    await bench.ask()
+    decision = await bench.ask()
+    assert isinstance(decision, Refuse)
+    assert decision.verdict.code == "1433"
+    assert decision.verdict.concerns == "app"
+    assert "the clocks differ by +3600 s, which has been allowed for" in decision.verdict.meaning
+    assert len(bench.wire.calls) == 2
+
+
+async def test_no_date_no_correction(time: Time) -> None:
+    """Without a Date there is nothing to learn, and the message says so."""
+    bench = Bench(time, reply(SIGNATURE))
+    await bench.ask()
+    assert "the answer has no Date" in verdict_of(await bench.ask()).meaning
+    assert bench.stamps() == [int(NOW) + 1, int(NOW) + 2]
+
+
+async def test_calls_that_left_before_the_correction_prove_nothing(time: Time) -> None:
+    """Refusals of calls that were under way when the clock was put right are tried again, not believed."""
+    bench = Bench(time, reply(SIGNATURE, Date=formatdate(NOW, usegmt=True)))
+    early = await bench.pacer.permit()
+    await bench.ask()
+    for _ in range(3):
+        assert isinstance(await bench.caller.attempt(bench.subject, 2, early), Again)
+    assert isinstance(await bench.ask(), Refuse)
+
+
+async def test_a_clock_can_be_put_right_again_later(time: Time) -> None:
+    """Once a call has succeeded after a correction, a later refusal is a new one: the platform's clock was set."""
+    later = formatdate(NOW + 7_200, usegmt=True)
+    bench = Bench(time, reply(SIGNATURE), reply(GOOD), reply(SIGNATURE, Date=later), reply(GOOD, Date=later))
+    kinds = [type(await bench.ask()) for _ in range(4)]
+    assert kinds == [Again, Keep, Again, Keep]
+
+
+async def test_failures_count_only_while_the_host_serves(time: Time) -> None:
+    """Within 10 s of a good answer a failure is the page's; later it is the platform's and costs no attempt."""
+    bench = Bench(time, reply(GOOD), reply(DATABASE), attempts=2)
+    await bench.ask(1)
+    assert await bench.ask(2) == Again(verdict_of(await bench.ask(3)), after=1.0)
+    assert bench.subject.failures == {2: 1, 3: 1}
+    time.now += health.RECENT
+    for _ in range(20):
+        decision = await bench.ask(2)
+        assert isinstance(decision, Again)
+        assert decision.after == 0.0
+    assert bench.health.down
+    assert bench.subject.failures == {2: 1, 3: 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "attempts", "expected"),
+    [(reply(DATABASE), 8, 3), (reply(DATABASE), 2, 2), (html(502), 8, 8), (SendError("the connection broke"), 4, 4)],
+    ids=["three tries", "fewer attempts than tries", "bad gateway", "no answer"],
+)
+async def test_a_page_is_left_open_after_its_attempts(
+    time: Time, answer: Reply | SendError, attempts: int, expected: int
+) -> None:
+    """Failures that count use up the page's attempts, with longer and longer pauses; then it stays open."""
+    bench = Bench(time, reply(GOOD), answer, attempts=attempts)
+    await bench.ask(1)
+    pauses = []
+    while isinstance(decision := await bench.ask(2), Again):
+        bench.health.succeeded(time.now)  # other pages go on being served
+        pauses.append(decision.after)
+    assert isinstance(decision, Leave)
+    assert decision.body == b""
+    assert pauses == [float(number) for number in range(1, expected)]
+
+
+async def test_a_success_wipes_the_slate(time: Time) -> None:
+    """A page that came has no failures any more."""
+    bench = Bench(time, reply(GOOD), reply(DATABASE), reply(GOOD))
+    for page in (1, 2):
+        await bench.ask(page)
+    assert bench.subject.failures == {2: 1}
+    await bench.ask(2)
+    assert bench.subject.failures == {}
+
+
+@pytest.mark.parametrize("status", [200, 401, 403])
+async def test_web_pages_are_a_refusal_in_the_end(time: Time, status: int) -> None:
+    """A login or protection page is tried four times, also when nothing else was ever answered; then it is believed."""
+    bench = Bench(time, html(status))
+    decisions = [await bench.ask() for _ in range(4)]
+    assert [type(decision) for decision in decisions] == [Again, Again, Again, Refuse]
+    assert verdict_of(decisions[-1]).text == "访问被拦截"
+    assert verdict_of(decisions[-1]).concerns == "app"
+    assert not bench.health.down
+
+
+async def test_a_body_nobody_can_read_is_kept(time: Time) -> None:
+    """After four tries the page stays open, and its bytes come back to be set aside."""
+    bench = Bench(time, reply(GOOD), reply(b'{"errcode":0,"data":[{'))
+    await bench.ask(1)
+    decisions = [await bench.ask(2) for _ in range(4)]
+    assert [type(decision) for decision in decisions] == [Again, Again, Again, Leave]
+    assert cast(Leave, decisions[-1]).body == b'{"errcode":0,"data":[{'
+
+
+async def test_over_the_limit_costs_no_attempt(time: Time) -> None:
+    """A refusal for the rate pauses the app for a second or for what the header asks, and counts against nothing."""
+    bench = Bench(time, reply(GOOD), reply(OVER), attempts=1)
+    await bench.ask(1)
+    early = [await bench.pacer.permit() for _ in range(3)]
+    first, *others = [await bench.caller.attempt(bench.subject, 2, permitted) for permitted in early]
+    assert isinstance(first, Again)
+    assert (first.verdict.kind, first.paused) == (Kind.OVER_LIMIT, 1.05)
+    assert [cast(Again, other).paused for other in others] == [0.0, 0.0]
+    assert bench.subject.failures == {}
+    assert not bench.health.down
+
+
+async def test_retry_after_is_obeyed(time: Time) -> None:
+    """The header of HTTP 429 sets the pause, also as a date in the server's time."""
+    bench = Bench(time, reply(b"slow down", 429, **{"Retry-After": "7"}))
+    assert cast(Again, await bench.ask()).paused == 7.0
+    dated = Bench(time, reply(b"slow down", 429, **{"Retry-After": formatdate(NOW + 20, usegmt=True)}))
+    assert cast(Again, await dated.ask()).paused == pytest.approx(20 - 1, abs=1)
+
+
+@pytest.mark.parametrize(("final", "kind"), [(False, Again), (True, Refuse)])
+async def test_calls_without_an_answer(time: Time, final: bool, kind: type[attempt.Decision]) -> None:  # noqa: FBT001 - a parameter of the table
+    """No answer is tried again, unless trying again is pointless; the text is the sender's."""
+    bench = Bench(time, SendError("the connection broke", final=final))
+    decision = await bench.ask()
+    assert isinstance(decision, kind)
+    assert verdict_of(decision).meaning == "the connection broke"
+    assert verdict_of(decision).concerns == "app"
+
+
+async def test_an_unknown_code_is_a_refusal(time: Time) -> None:
+    """A code nobody documented is believed at once: it may not be taken for anything else."""
+    bench = Bench(time, reply(b'{"errcode":"8888","errmsg":"?"}'))
+    assert isinstance(await bench.ask(), Refuse)
+
+
+async def test_the_counter_goes_on_by_itself() -> None:
+    """The real counter is in seconds and does not go back."""
+    first = attempt.counter()
+    assert 0 <= attempt.counter() - first < 1

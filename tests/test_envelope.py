@@ -1,0 +1,228 @@
+"""Rows come out as they went in, whatever a JSON parser would have made of them."""
+
+from __future__ import annotations
+
+import json
+import string
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw, Struct
+
+from harvester import envelope
+from harvester.envelope import ABSENT, Nested, ShapeError, UnreadableError
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"a":18446744073709551616}',
+        '{"a":-123456789012345678901234567890}',
+        '{"a":1.10,"b":1E5,"c":1e400,"d":-0,"e":0.1000000000000000055511151231257827}',
+        '{"b":1,"a":2,"B":3}',
+        '{"a":1,"a":2}',
+        r'{"a":"\u00e9\/\ud83d\ude00\u0000\n"}',
+        '{"a":"é 😀 武汉"}',
+        '{"a":" kept  spaces , : [ ] "}',
+        "null",
+        "1",
+        '"text"',
+        "[]",
+        "{}",
+        "[null,[1,{}]]",
+    ],
+)
+def test_a_row_is_kept_byte_for_byte(row: str) -> None:
+    """Big numbers, trailing zeros, order and doubling of keys, escapes; also what is no object at all."""
+    found = envelope.rows(Raw(f"[{row},{row}]".encode()))
+    assert found.lines.decode() == f"{row}\n{row}\n"
+    assert (found.count, found.repairs, found.single) == (2, (), False)
+
+
+def test_printed_answers_become_one_line_per_row() -> None:
+    """White space between tokens goes, inside strings it stays, and the change is named."""
+    found = envelope.rows(Raw(b'[\n  {\r\n\t"a": [1,\n 2],  "b c": "d  e"\n  },\n  null\n]'))
+    assert found.lines == b'{"a":[1,2],"b c":"d  e"}\nnull\n'
+    assert (found.count, found.repairs) == (2, ("white space",))
+
+
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)
+_ROWS = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(string.printable), inner),
+    max_leaves=8,
+)
+
+
+def spread(text: str, random: Random) -> str:
+    """Put white space between the tokens of a compact JSON text."""
+    spaced, quoted, escaped = [], False, False
+    for char in text:
+        if not quoted and char in '{}[],:"':
+            spaced.append(random.choice(["", "", " ", "\n", "\t\r\n "]))
+        spaced.append(char)
+        if quoted:
+            quoted, escaped = escaped or char != '"', char == "\\" and not escaped
+        elif char == '"':
+            quoted = True
+        if not quoted and char in '{}[],:"':
+            spaced.append(random.choice(["", " ", "\n"]))
+    return "".join(spaced)
+
+
+@given(st.lists(_ROWS, max_size=5), st.booleans(), st.randoms(use_true_random=False))
+def test_lines_equal_the_compact_rows(rows: list[Any], ascii_only: bool, random: Random) -> None:  # noqa: FBT001 - drawn
+    """However an answer was printed, its lines are the compact texts of its rows."""
+    texts = [json.dumps(row, ensure_ascii=ascii_only, separators=(",", ":")) for row in rows]
+    printed = spread("[" + ",".join(texts) + "]", random).strip()
+    found = envelope.rows(Raw(printed.encode()))
+    assert found.lines == "".join(text + "\n" for text in texts).encode()
+    assert found.count == len(rows)
+    assert (found.repairs == ()) or printed != "[" + ",".join(texts) + "]"
+
+
+@pytest.mark.parametrize("data", [ABSENT, Raw(b"null"), Raw(b"[]"), Raw(b"[ \n ]"), Raw(b"{}"), Raw(b'{"data":null}')])
+def test_nothing_is_no_rows(data: Raw) -> None:
+    """Missing, null, an empty list, an object without anything."""
+    found = envelope.rows(data)
+    assert (found.lines, found.count) == (b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines", "number", "size", "single"),
+    [
+        (b'{"pageNo":1,"pageSize":"20","data":[{"a":1}]}', b'{"a":1}\n', 1, 20, False),
+        (b'{"data":[{"a":1}],"metadata":{}}', b'{"a":1}\n', None, None, False),
+        (b'{"pageNo":"2","pageSize":20,"metadata":{}}', b"", 2, 20, False),
+        (b'{"pageNo":3,"data":{"a":1}}', b'{"a":1}\n', 3, None, True),
+        (b'{"a": 1, "pageNo": 4}', b'{"a":1,"pageNo":4}\n', None, None, True),
+        (b'{"pageNo":5,"data":[]}', b"", 5, None, False),
+        (b'{"pageNo":5,"data":null}', b"", 5, None, False),
+    ],
+)
+def test_the_object_around_the_rows(
+    data: bytes, lines: bytes, number: int | None, size: int | None, *, single: bool
+) -> None:
+    """A list, an object that holds one and says which page it is, or one object that is the row itself."""
+    found = envelope.rows(Raw(data))
+    assert (found.lines, found.number, found.size, found.single) == (lines, number, size, single)
+
+
+@pytest.mark.parametrize("data", [b"1", b"true", b'"a"', b'{"data":1}', b'{"data":"a"}'])
+def test_another_shape_is_refused(data: bytes) -> None:
+    """Neither rows nor nothing."""
+    with pytest.raises(ShapeError, match="neither a list nor an object"):
+        envelope.rows(Raw(data))
+
+
+def test_a_byte_order_mark_is_dropped_and_named() -> None:
+    """Only at the very beginning."""
+    assert envelope.clean(b"\xef\xbb\xbf{}") == (b"{}", ("bom",))
+    assert envelope.clean(b"{}") == (b"{}", ())
+    assert envelope.clean('{"a":"\ufeff"}'.encode())[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"abc\xffdef", "0xff at offset 3"),
+        ('{"a":"武汉"}'.encode("gb18030"), "0xce at offset 6"),
+        (b"\xed\xa0\x80", "0xed at offset 0"),
+        (b"ab\xe6\xad", "0xe6 at offset 2"),
+        (b"\xc0\x80", "0xc0 at offset 0"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_named(body: bytes, place: str) -> None:
+    """Another charset, a surrogate, a cut or overlong character: the first wrong byte and its place."""
+    with pytest.raises(UnreadableError, match=place):
+        envelope.clean(body)
+
+
+class _Body(Struct):
+    data: Raw = ABSENT
+    x: Raw = ABSENT
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"data":[1}', b"nul", b'{"data":1}x', b"{'a':1}", b'{"a":\x01}'])
+def test_what_is_no_json_is_unreadable(body: bytes) -> None:
+    """Cut, followed by something, or another language."""
+    with pytest.raises(UnreadableError, match="not JSON"):
+        envelope.fields(body, _Body)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"a"'])
+def test_what_is_no_object_has_the_wrong_shape(body: bytes) -> None:
+    """It is JSON, only not an answer."""
+    with pytest.raises(ShapeError):
+        envelope.fields(body, _Body)
+
+
+def test_fields_stay_as_they_were_sent() -> None:
+    """Raw texts; keys that are not asked for are passed over."""
+    body = envelope.fields(b' {"more": [1], "data": 1.10 , "x":"\\u0041"} ', _Body)
+    assert (bytes(body.data).strip(), bytes(body.x)) == (b"1.10", b'"\\u0041"')
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"data":', b'[{"a":'])
+def test_deep_nesting_is_unreadable_and_no_crash(opening: bytes) -> None:
+    """A hundred thousand brackets, closed or not."""
+    closing = b"1" + opening.translate(bytes.maketrans(b"[{", b"]}"), b'"a:dt')[::-1] * 100_000
+    for text in (opening * 100_000, opening * 100_000 + closing):
+        with pytest.raises((UnreadableError, ShapeError)):
+            envelope.rows(Raw(text))
+        with pytest.raises((UnreadableError, ShapeError)):
+            envelope.fields(text, Nested)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"0", "0"),
+        (b'"0"', "0"),
+        (b'"0001"', "0001"),
+        (b"1", "1"),
+        (b"null", ""),
+        (b"", ""),
+        (b'""', ""),
+        (b"true", "true"),
+        (b'"\\u0031"', "1"),
+        (b'"\xe6\xad\xa6"', "武"),
+        (b'"\\ud800"', '"\\ud800"'),
+        (b"1.0", "1.0"),
+        (b"[1]", "[1]"),
+    ],
+)
+def test_a_code_as_text(raw: bytes, text: str) -> None:
+    """Quoted or not is the same, leading zeros are not, and a lone surrogate does no harm."""
+    assert envelope.scalar(Raw(raw)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"20", 20),
+        (b'"20"', 20),
+        (b"0", 0),
+        (b"-1", None),
+        (b"1.5", None),
+        (b"1e3", None),
+        (b"null", None),
+        (b"", None),
+        (b'""', None),
+        ('"２０"'.encode(), None),
+        ('"²"'.encode(), None),
+        (b"9" * 5000, None),
+    ],
+)
+def test_a_count(raw: bytes, value: int | None) -> None:
+    """A whole number in ASCII digits that could be one, or nothing."""
+    assert envelope.integer(Raw(raw)) == value
