@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import os
+import resource
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, cast
+from math import isfinite
+from typing import Final, cast
 
 from msgspec.structs import replace
 
 from harvester.attempt import Again, Caller, Decision, Keep, Leave, Refuse, counter
+from harvester.concurrency import MOST, Concurrency
 from harvester.dataset_run import DatasetRun, Stop
 from harvester.errors import Exit
 from harvester.events import Events
@@ -21,18 +24,37 @@ from harvester.pace import Pacer
 from harvester.platforms import PLATFORMS
 from harvester.schedule import Budget, Schedule, Turn
 from harvester.send import Sender
+from harvester.slots import SharedSlots, path_for, state_folder
 from harvester.writer import Writer
 
 UNPACED: Final = 64  # calls in flight where no rate limit says how many are of use
-LATENCY: Final = 1.0  # seconds an answer is allowed to take before the number of workers becomes the limit
 DRAIN: Final = 5.0  # seconds that calls in flight get when the run is told to stop
 
 
-def workers_for(rate_limit: float | None, concurrency: int | Literal["auto"]) -> int:
-    """Return how many calls of an app may be in flight at once."""
-    if concurrency != "auto":
-        return concurrency
-    return UNPACED if rate_limit is None else min(UNPACED, max(4, math.ceil(rate_limit * LATENCY)))
+def descriptors() -> int:
+    """Return how many files and sockets this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def pacer_for(app: App, patience: float, events: Events) -> Pacer:
+    """Return the pacer of an app, which shares its moments with other processes of this machine.
+
+    Args:
+        app: whose limit it is.
+        patience: seconds of nothing but refusals.
+        events: told of the pace, and if the moments cannot be shared.
+    """
+    if app.rate_limit is None:
+        return Pacer(None, patience, counter)
+    limit = app.rate_limit * app.rate_share
+    slots = None
+    try:
+        slots = SharedSlots(path_for(state_folder(os.environ), app.platform, app.url, app.id))
+    except OSError as error:
+        events.tell("limit not shared", app=app.name, reason=error.strerror or "no state folder")
+    pacer = Pacer(limit, patience, counter, app.headroom, slots)
+    events.tell("pace", app=app.name, limit=limit, headroom=app.headroom, rate=round(pacer.rate, 3), burst=pacer.burst)
+    return pacer
 
 
 class AppRun:
@@ -62,26 +84,40 @@ class AppRun:
         self._settings = settings
         self._events = events
         self._writer = writer
-        self._pacer = Pacer(app.rate_limit, settings.limit_patience, counter)
+        self._pacer = pacer_for(app, settings.limit_patience, events)
         self._schedule = Schedule(members, budget, counter)
-        self._workers: list[asyncio.Task[None]] = []
+        self._concurrency = None
+        self._slots = UNPACED
+        if settings.concurrency != "auto":
+            self._slots = settings.concurrency
+        elif app.rate_limit is not None:
+            self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, descriptors() // 2))
+            self._slots = self._concurrency.slots
+        self._group = asyncio.TaskGroup()
+        self._workers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._down: set[Health] = set()
 
     async def run(self) -> None:
         """Work until every dataset of the app is done, stopped or interrupted."""
-        count = workers_for(self.app.rate_limit, self._settings.concurrency)
-        async with Sender(count, self._settings.timeout) as sender:
+        async with Sender(self._settings.timeout) as sender:
             caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
-            async with asyncio.TaskGroup() as group:
-                self._workers = [group.create_task(self._work(caller)) for _ in range(count)]
+            async with self._group:
+                self._staff(caller)
+        self._pacer.close()
+
+    def _staff(self, caller: Caller) -> None:
+        """Have one worker per slot; those that are too many leave by themselves."""
+        while len(self._workers) < self._slots:
+            worker = self._group.create_task(self._work(caller))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
 
     async def stop(self) -> None:
         """Send nothing more; give what is in flight ``DRAIN`` seconds."""
         self._schedule.close()
-        for worker in self._workers:
-            if worker not in self._sending:
-                worker.cancel()
+        for worker in self._workers - self._sending:
+            worker.cancel()
         if self._sending:
             await asyncio.wait(self._sending, timeout=DRAIN)
         for worker in self._workers:
@@ -90,7 +126,7 @@ class AppRun:
     async def _work(self, caller: Caller) -> None:
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine of a TaskGroup is a task; for the type checker
-        while (turn := await self._schedule.take()) is not None:
+        while len(self._workers) <= self._slots and (turn := await self._schedule.take()) is not None:
             member = cast(DatasetRun, turn.member)
             permitted = await self._pacer.permit()
             if member.stopped or not (turn.probe or member.frontier.wanted(turn.page)):
@@ -100,10 +136,13 @@ class AppRun:
                 self._schedule.give_back(turn, called=False, kept=False)
                 continue
             self._sending.add(me)
+            crowd = len(self._sending)
             try:
                 member.counts.calls += 1
                 decision = await caller.attempt(member.subject, turn.page, permitted)
                 kept = self._follow(turn, member, decision)
+                if isinstance(decision, Keep) and self._concurrency is not None:
+                    self._adapt(self._concurrency, permitted, crowd, caller)
             finally:
                 self._sending.discard(me)
             self._schedule.give_back(turn, called=True, kept=kept)
@@ -111,6 +150,22 @@ class AppRun:
                 await self._writer.add(member, len(decision.page.lines))
             if not member.concluded and not member.frontier.in_flight and member.frontier.exhausted:
                 await self.conclude(member)
+
+    def _adapt(self, concurrency: Concurrency, sent: float, crowd: int, caller: Caller) -> None:
+        """Let the number of calls in flight follow what an answer has shown."""
+        starved = len(self._sending) >= self._slots and not self._pacer.waiting
+        change = concurrency.answered(counter(), sent, crowd, starved=starved)
+        if change:
+            self._events.tell(
+                "in flight",
+                app=self.app.name,
+                calls=concurrency.slots,
+                because=change,
+                latency=round(concurrency.latency, 3),
+            )
+        if concurrency.slots != self._slots:
+            self._slots = concurrency.slots
+            self._staff(caller)
 
     async def conclude(self, member: DatasetRun) -> None:
         """Bring one dataset to its end in this run."""
@@ -180,7 +235,12 @@ class AppRun:
             self._events.sum("over limit", name, verdict.code, verdict.text)
             if paused:
                 self._events.tell(
-                    "paused", app=self.app.name, code=verdict.code, text=verdict.text, seconds=round(paused, 2)
+                    "paused",
+                    app=self.app.name,
+                    code=verdict.code,
+                    text=verdict.text,
+                    seconds=round(paused, 2),
+                    rate=round(self._pacer.rate, 2) if isfinite(self._pacer.rate) else None,
                 )
             if self._pacer.exhausted:
                 self._stop_all(

@@ -9,13 +9,13 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from harvester.app_run import permission_note, told
+from harvester.app_run import pacer_for, permission_note, told
 from harvester.attempt import Again, Caller, Decision, Keep, Refuse, Subject, counter
 from harvester.errors import Exit, worst
+from harvester.events import Events
 from harvester.health import Health
 from harvester.job import Job
 from harvester.model import App, Dataset, Kind, Page
-from harvester.pace import Pacer
 from harvester.platforms import PLATFORMS
 from harvester.send import Sender
 
@@ -54,9 +54,9 @@ async def check(job: Job, datasets: Sequence[Dataset]) -> list[Finding]:
 
 
 async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Finding]:
-    pacer = Pacer(app.rate_limit, job.run.limit_patience, counter)
+    pacer = pacer_for(app, job.run.limit_patience, Events())
     findings: list[Finding] = []
-    async with Sender(1, job.run.timeout) as sender:
+    async with Sender(job.run.timeout) as sender:
         caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
         for dataset in datasets:
             subject = Subject(dataset, Health(counter(), job.run.stall_patience))
@@ -65,6 +65,7 @@ async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Fi
                 decision = await caller.attempt(subject, 1, await pacer.permit())
             offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
             findings.append(_finding(dataset, decision, offset))
+    pacer.close()
     return explain_permissions(findings)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from harvester import __version__
-from harvester.errors import Exit, HarvesterError, UsageError, worst
+from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
 from harvester.terminal import columns, safe
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
@@ -209,39 +209,34 @@ def verify(path: Path, *, as_json: bool) -> int:
         harvester verify mirror
         harvester verify mirror/investors
     """  # noqa: D301 - \b is click's
-    from harvester.status import dataset_folders  # noqa: PLC0415
-    from harvester.store.verify import snapshots_in, verify_snapshot  # noqa: PLC0415
+    from msgspec.structs import asdict  # noqa: PLC0415
 
-    places = snapshots_in(path) or [place for folder in dataset_folders(path) for place in snapshots_in(folder)]
-    if not places:
-        raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
+    from harvester.status import dataset_folders  # noqa: PLC0415
+    from harvester.store.verify import is_snapshot, snapshots_in, verify_snapshot  # noqa: PLC0415
+
     found: dict[str, Verification] = {}
-    for place in places:
-        verification = found[str(place)] = verify_snapshot(place)
-        if not as_json:
-            click.echo(f"{place}  {_verified(verification)}")
-        for shard in verification.shards:
-            for reason in shard.reasons:
-                say(f"  {shard.name}: {reason}")
+    problems: list[HarvesterError] = []
+    for folder in [path] if is_snapshot(path) else dataset_folders(path):
+        try:
+            for place in snapshots_in(folder):
+                verification = found[str(place)] = verify_snapshot(place)
+                if not as_json:
+                    click.echo(f"{place}  {_verified(verification)}")
+                for shard in verification.shards:
+                    for reason in shard.reasons:
+                        say(f"  {shard.name}: {reason}")
+        except LocalError as error:  # the other datasets are looked at all the same
+            problems.append(error)
+            say(f"error: {error}")
+    if not found and not problems:
+        raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
     if as_json:
         _print_json(
-            {
-                place: {
-                    "symbols": item.symbols,
-                    "exit": item.exit,
-                    "pages": item.pages,
-                    "rows": item.rows,
-                    "shards": item.shards,
-                }
-                for place, item in found.items()
-            }
+            {place: {**asdict(item), "symbols": item.symbols, "exit": item.exit} for place, item in found.items()}
         )
-    code = worst(item.exit for item in found.values())
-    say(
-        {Exit.OK: "no damage found", Exit.OPEN_PAGES: "open pages: run the job again"}.get(
-            code, "damage found: run the job again with --fresh for the datasets named above"
-        )
-    )
+    code = worst([*(item.exit for item in found.values()), *(error.exit for error in problems)])
+    said = {Exit.OK: "no damage found", Exit.OPEN_PAGES: "open pages: run the job again"}
+    say(said.get(code, "damage found: run the job again with --fresh for the datasets named above"))
     return code
 
 
@@ -316,8 +311,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
     """  # noqa: D301 - \b is click's
     from harvester.simulator import Config, Simulator, serve  # noqa: PLC0415
 
-    limit, schedule = (None, ()) if rate_limit == "none" else _steps(rate_limit, "--rate-limit", "or none")
-    first_latency, latency_schedule = _steps(latency, "--latency", "of seconds")
+    limit, schedule = (None, ()) if rate_limit == "none" else _steps(rate_limit, "--rate-limit")
+    first_latency, latency_schedule = _steps(latency, "--latency")
     given: dict[str, Any] = {"platforms": platforms} if platforms else {}
     config = Config(
         rows=rows,
@@ -367,16 +362,14 @@ def simulate(  # noqa: PLR0913 - one argument per option
 # What commands share
 
 
-def _steps(text: str, option: str, what: str) -> tuple[float, tuple[tuple[float, float], ...]]:
+def _steps(text: str, option: str) -> tuple[float, tuple[tuple[float, float], ...]]:
     """Read the value of an option that may change on schedule."""
     from harvester.simulator import parse_steps  # noqa: PLC0415
 
     try:
         return parse_steps(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is no number {what}, nor one with changes like 300,10:100", param_hint=option
-        ) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 def _load(path: Path, *, output: Path | None = None, secrets: bool = True) -> Job:
@@ -465,7 +458,7 @@ def _print_table(fields: Sequence[str], found: Sequence[Any], *, as_csv: bool, a
         return
     rows = [[_cell(getattr(item, field)) for field in fields] for item in found]
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([fields, *rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([fields, *([safe(cell) for cell in row] for row in rows)])
     elif rows:
         for line in columns([[field.replace("_", " ") for field in fields], *rows]):
             click.echo(line)

@@ -13,7 +13,7 @@ from collections import deque
 from statistics import median
 from typing import Final, Literal
 
-FEWEST: Final = 16
+FEWEST: Final = 16  # slots to begin with, unless a second's calls are fewer
 MOST: Final = 1024
 GROWTH: Final = 6  # a trial's slots over those before
 SPARE: Final = 1.25  # slots over what rate x latency asks for
@@ -36,7 +36,8 @@ class Concurrency:
     """
 
     def __init__(self, rate: float, most: int = MOST) -> None:
-        self.slots = min(most, FEWEST)
+        self._fewest = min(most, max(4, min(FEWEST, math.ceil(rate))))
+        self.slots = self._fewest
         self.latency = 0.0  # seconds, the median of recent answers
         self._rate = rate
         self._most = most
@@ -63,7 +64,7 @@ class Concurrency:
         if len(self._recent) < SAMPLE:
             return ""
         self.latency = median(entry[0] for entry in self._recent)
-        needed = max(FEWEST, math.ceil(SPARE * self._rate * self.latency) + 2)
+        needed = max(self._fewest, math.ceil(SPARE * self._rate * self.latency) + 2)
         held_back = 2 * sum(entry[1] for entry in self._recent) > SAMPLE
         if held_back and needed > self.slots and now >= self._rest_until and self.slots < self._most:
             self._before, self._began = (self.slots, self.latency), now
@@ -71,7 +72,7 @@ class Concurrency:
             self.slots = min(self._most, GROWTH * self.slots, needed)
             return "latency"
         if not held_back and self.slots > 2 * needed:
-            self.slots = max(FEWEST, needed)
+            self.slots = needed
         return ""
 
     def _look(self, now: float, sent: float, crowd: int) -> Change:

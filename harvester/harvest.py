@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -84,7 +83,7 @@ async def mirror(
             datasets=tuple(results[dataset.name] for dataset in chosen),
         )
         events.tell("ended", exit=result.exit)
-        _write_result(place, result)
+        _write_result(place, result, events)
         return result
 
 
@@ -115,11 +114,14 @@ def _run_folder(output: Path, began: datetime) -> Path:
     return path
 
 
-def _write_result(place: Path, result: Result) -> None:
+def _write_result(place: Path, result: Result, events: Events) -> None:
+    """Write the result for machines and for people; failing to does not undo what is mirrored."""
     data = orjson.dumps(asdict(result), default=asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    with contextlib.suppress(OSError):  # a report that cannot be written does not undo what is mirrored
+    try:
         (place / "result.json").write_bytes(data)
         (place / "report.html").write_text(render(result), encoding="utf-8")
+    except OSError as error:
+        events.tell("no report", path=str(place), reason=error.strerror or str(error))
 
 
 def _open(

@@ -43,6 +43,7 @@ class App(Struct, frozen=True, kw_only=True):
     """One registered application on one platform: who signs, and how often it may call.
 
     ``rate_limit`` is in calls per second; ``None`` means unlimited, which a job file may say for loopback only.
+    ``rate_share`` is the part of it that this machine may use, ``headroom`` the part of that which is used at most.
     ``id_headers`` matters to Wuhan, ``digest`` to SIPOP.
     """
 
@@ -52,6 +53,8 @@ class App(Struct, frozen=True, kw_only=True):
     id: str
     secret: Secret
     rate_limit: float | None
+    rate_share: float = 1.0
+    headroom: float = 0.975
     id_headers: tuple[str, ...] = ()
     digest: str = ""
 

@@ -6,7 +6,11 @@ leave evenly can arrive bunched by the jitter on the way, so for no second to ex
 
     rate x (1 s + jitter) + burst - 1 <= limit.
 
-The rate is ``HEADROOM`` of the limit, the burst what is left for ``JITTER``, at most 3; 1 below 100 calls per second.
+The rate is ``headroom`` of the limit, the burst what is left for ``JITTER``: 3 at 300 calls per second, 1 below 100.
+
+Around the limiter stands what it lacks: a rate that follows what the platform accepts (``rate``), moments shared with
+other processes (``slots``), a pause, after which one call goes alone to see whether it is over, and a wait that sleeps
+once: the limiter's own looks at the clock until it has moved, and uvloop's moves by whole milliseconds.
 """
 
 from __future__ import annotations
@@ -14,16 +18,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from math import inf, isinf
 from typing import Final
 
 from aiolimiter import AsyncLimiter
+
+from harvester.rate import Rate
+from harvester.slots import Slots
 
 HEADROOM: Final = 0.975
 JITTER: Final = 0.010  # seconds
 BURST_FROM: Final = 100.0  # calls per second
 LARGEST_BURST: Final = 3  # enough to make up for timers that are rounded up to whole milliseconds
-FIRST_PAUSE: Final = 1.05  # seconds; a little more than any one-second window
-LONGEST_PAUSE: Final = 30.0  # seconds
+SLACK: Final = 0.003  # seconds that a late waking may make up for without a burst
+SLACK_PART: Final = 0.3  # of the interval, which is all that it may make up for
+TICK: Final = 0.001  # seconds; no timer is finer
+DUE: Final = 0.001  # seconds; a moment so near is now, for timers have whole milliseconds
 LONGEST_RETRY_AFTER: Final = 120.0  # seconds; what a server may ask for, bounded
 
 
@@ -31,51 +41,122 @@ class Pacer:
     """Permits for one app.
 
     Args:
-        rate_limit: calls per second that the platform grants, also below 1; None for no limit.
+        limit: calls per second that may arrive at the platform, also below 1; None for no limit.
         patience: seconds of nothing but refusals after which the allowance counts as used up.
-        now: monotonic time in seconds.
+        now: seconds of a clock that all processes of the machine share and nobody sets.
+        headroom: the part of the limit that is used.
+        slots: moments shared with other processes; None to pace this process alone.
     """
 
-    def __init__(self, rate_limit: float | None, patience: float, now: Callable[[], float]) -> None:
-        self._limiter = None if rate_limit is None else _limiter(rate_limit)
-        self._patience = patience
+    def __init__(
+        self,
+        limit: float | None,
+        patience: float,
+        now: Callable[[], float],
+        headroom: float = HEADROOM,
+        slots: Slots | None = None,
+    ) -> None:
+        ceiling = inf if limit is None else limit * headroom
         self.now = now
+        self.waiting = 0  # callers that wait for a permit
+        self.burst = 1 if limit is None else burst_for(limit, ceiling)
+        self._rate = Rate(ceiling, now())
+        self._limiter = None if limit is None else _limiter(ceiling, self.burst)
+        self._paced = (ceiling, self.burst)  # the rate and the burst that the limiter was made for
+        self._slots = slots
+        self._patience = patience
         self._line = asyncio.Lock()  # first come, first served; one task at a time waits for a future moment
+        self._last = -inf  # when the last permit was given
+        self._start = 0.0  # when the block of shared moments at hand begins
+        self._left = 0  # moments left in it
         self._resume_at = 0.0
+        self._refused_since = inf
         self._episode_began = -1.0
-        self._refusals = 0  # episodes since the last accepted call
-        self._refused_since = 0.0
+        self._probing = False  # one call at a time, until one is accepted
         self._probe_out = False
         self._probe_back = asyncio.Event()
 
+    @property
+    def rate(self) -> float:
+        """Calls per second at present."""
+        return self._rate.value
+
+    def close(self) -> None:
+        """Let go of what is shared."""
+        if self._slots is not None:
+            self._slots.close()
+
     async def permit(self) -> float:
         """Wait for leave to send one call now; return the moment it was given."""
-        if self._limiter is None and not self._refusals:
+        if isinf(self._rate.value) and not self._probing:
             return self.now()
-        async with self._line:
-            while True:
-                if (wait := self._resume_at - self.now()) > 0:
-                    await asyncio.sleep(wait)
-                elif self._refusals and self._probe_out:
-                    self._probe_back.clear()
-                    await self._probe_back.wait()
-                else:
-                    if self._limiter is not None:
-                        await self._limiter.acquire()
-                    if self._resume_at <= self.now():
-                        break
-            self._probe_out = self._refusals > 0
-            return self.now()
+        self.waiting += 1
+        try:
+            async with self._line:
+                while not await self._granted():
+                    pass
+                self._probe_out = self._probing
+                self._last = self.now()
+                return self._last
+        finally:
+            self.waiting -= 1
+
+    async def _granted(self) -> bool:
+        """Wait for whatever has to come next; return whether that was all."""
+        if (wait := self._resume_at - self.now()) > DUE:
+            await asyncio.sleep(wait)
+            return False
+        if self._probing and self._probe_out:
+            self._probe_back.clear()
+            await self._probe_back.wait()
+            return False
+        limiter = await self._adjusted()
+        if limiter is None:
+            return True
+        if self._slots is not None and (wait := self._moment(self._slots) - self.now()) > DUE:
+            await asyncio.sleep(wait)
+            return False
+        if not limiter.has_capacity():
+            rate, burst = self._paced
+            drained = self._last + (1 + burst - limiter.max_rate) / rate
+            await asyncio.sleep(max(TICK, drained - self.now()))
+            return False
+        await limiter.acquire()
+        self._left -= 1
+        return self._resume_at <= self.now()
+
+    async def _adjusted(self) -> AsyncLimiter | None:
+        """Return the limiter for the present rate; a new one begins full, so that a change is no burst."""
+        self._rate.advance(self.now())
+        wanted = (self._rate.value, 1 if self._rate.cut or self._probing else self.burst)
+        if wanted != self._paced:
+            self._paced = wanted
+            self._limiter = None if isinf(self._rate.value) else _limiter(*wanted)
+            if self._limiter is not None:
+                await self._limiter.acquire(self._limiter.max_rate)
+        return self._limiter
+
+    def _moment(self, slots: Slots) -> float:
+        """Return the shared moment of the next permit, taking a block if none is left."""
+        if self._left <= 0:
+            rate, self._left = self._paced
+            interval = 1 / rate
+            slack = max((self._left - 1) * interval, min(SLACK, SLACK_PART * interval))
+            self._start = slots.take(self.now(), self._left, interval, slack)
+        return self._start
 
     def answered(self, permitted: float, *, accepted: bool) -> None:
         """Note that a call is back and was not refused for its rate; ``accepted`` if the platform served it.
 
         What left before the present pause began says nothing about it.
         """
-        if permitted > self._episode_began:
-            if accepted:
-                self._refusals = 0
-            self._release()
+        if permitted <= self._episode_began:
+            return
+        if accepted:
+            self._rate.accepted(permitted, self.now())
+            self._refused_since = inf
+            self._probing = False
+        self._release()
 
     def refused(self, permitted: float, retry_after: str, wall: float) -> float:
         """Note a refusal for over-limit of a call that was permitted at that moment; pause everybody.
@@ -92,33 +173,37 @@ class Pacer:
         """
         if permitted <= self._episode_began:
             return 0.0
-        self._release()
         now = self._episode_began = self.now()
-        if not self._refusals:
-            self._refused_since = now
-        self._refusals += 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 16))
-        asked = seconds(retry_after, wall)
-        if asked is not None:
-            pause = max(FIRST_PAUSE, min(asked, LONGEST_RETRY_AFTER))
+        asked = min(seconds(retry_after, wall) or 0.0, LONGEST_RETRY_AFTER)
+        pause = max(self._rate.refused(permitted, now), asked)
+        self._refused_since = min(self._refused_since, now)
+        self._probing = True
+        self._left = 0
         self._resume_at = now + pause
+        if self._slots is not None:
+            self._slots.hold(now + pause)
+        self._release()
         return pause
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing but refusals came back for as long as the patience lasts."""
-        return self._refusals > 1 and self.now() - self._refused_since >= self._patience
+        return self._episode_began - self._refused_since >= self._patience
 
     def _release(self) -> None:
         self._probe_out = False
         self._probe_back.set()
 
 
-def _limiter(limit: float) -> AsyncLimiter:
-    """Return the largest bucket that keeps the inequality above."""
-    rate = limit * HEADROOM
-    burst = 1 if limit < BURST_FROM else min(LARGEST_BURST, 1 + int(limit - rate * (1 + JITTER)))
-    return AsyncLimiter(burst, burst / rate)
+def burst_for(limit: float, rate: float) -> int:
+    """Return the largest burst that keeps the inequality above."""
+    return 1 if limit < BURST_FROM else max(1, min(LARGEST_BURST, 1 + int(limit - rate * (1 + JITTER))))
+
+
+def _limiter(rate: float, burst: int) -> AsyncLimiter:
+    """Return a bucket that a late waking does not cost its next permit: a little larger than the burst."""
+    size = burst + min(SLACK_PART, rate * SLACK)
+    return AsyncLimiter(size, size / rate)
 
 
 def seconds(retry_after: str, wall: float) -> float | None:

@@ -5,7 +5,7 @@ before the reaction say nothing new. What is known of a limiter is what it accep
 
 * After a second and more of steady sending the accepted calls are the limit, so the rate becomes a little less.
 * Before that they may be what a full bucket or an empty window let through, so the rate goes back to what was
-  sustained before, or is halved: a guess, from which it rises again soon.
+  held before, or is halved: a guess, from which it rises again soon.
 * If nothing at all was accepted since the last pause, nothing was learnt: the rate stays, the pauses grow.
 
 It recovers by time, not by successes: after some quiet seconds it rises by a little, then by more.
@@ -30,6 +30,8 @@ FIRST_RISE: Final = 0.005  # of the rate
 SOON: Final = 2.0  # seconds without refusal before the first rise after a guess
 SOON_RISE: Final = 0.08  # of the rate
 LARGEST_RISE: Final = 0.16  # of the rate
+BACK: Final = 0.9  # of the rate, when a rate as high was held a moment ago
+FALLS: Final = 3  # such steps before the rate is halved
 SLOWEST: Final = 1 / 60  # calls per second
 
 
@@ -49,7 +51,8 @@ class Rate:
         self._since = now  # when sending began at this rate
         self._episode = -1.0  # when the last reaction was
         self._lockouts = 0  # episodes since anything was accepted
-        self._sustained = 0.0  # the last rate that was held for ``QUIET`` seconds without a refusal
+        self._held = 0.0  # the last rate that went without a refusal until it rose
+        self._falls = 0  # guesses since then
         self._rise = FIRST_RISE
         self._rise_at = now + QUIET
 
@@ -88,20 +91,20 @@ class Rate:
         return pause
 
     def _lower(self, measured: float | None, sending_rate: float) -> float:
-        """Return the next rate: what was measured, else what was sustained, else half of what it was."""
+        """Return the next rate: what was measured, else a little below what was held before, else half."""
         if measured is not None:
             return min(self.value, measured)
-        if self._sustained and self._sustained < self.value:
-            return self._sustained
-        self._sustained = 0.0
+        if self._held and self._falls < FALLS:
+            self._falls += 1
+            return min(self._held, BACK * self.value)
+        self._held = 0.0
         return sending_rate / 2 if isinf(self.value) else self.value / 2
 
     def advance(self, now: float) -> None:
         """Let time pass: rise if it has been quiet."""
         if not self.cut or now < self._rise_at or self._lockouts:
             return
-        if self._rise == FIRST_RISE:
-            self._sustained = self.value
+        self._held, self._falls = self.value, 0
         self.value = min(self._ceiling, self.value * (1 + self._rise))
         self._rise = min(LARGEST_RISE, 2 * self._rise)
         self._rise_at = now + RISE_EVERY

@@ -47,16 +47,15 @@ _TEXTS: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 class Sender:
-    """The connections of one app.
+    """The connections of one app: as many as there are calls under way, so that nothing signed waits for one.
 
     Args:
-        connections: how many calls may be under way at once; the pool is never smaller, so nothing signed waits in it.
         timeout: seconds for one call, from connecting to the last byte.
     """
 
-    def __init__(self, connections: int, timeout: float) -> None:
+    def __init__(self, timeout: float) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout)),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "harvester"},

@@ -24,27 +24,13 @@ class Slots(Protocol):
     """Where blocks come from. Times are readings in seconds of a clock that all processes share."""
 
     def take(self, now: float, count: int, interval: float, slack: float) -> float:
-        """Reserve ``count`` permits and return their moment, at most ``slack`` seconds in the past (for late wakings)."""
+        """Reserve ``count`` permits and return their moment, at most ``slack`` seconds in the past."""
 
     def hold(self, until: float) -> None:
         """Give nothing out before a moment."""
 
-
-class OwnSlots:
-    """The slots of one process alone."""
-
-    def __init__(self) -> None:
-        self._free = self._resume = 0.0
-
-    def take(self, now: float, count: int, interval: float, slack: float) -> float:
-        """Reserve the next free block."""
-        start = max(self._free, now - slack, self._resume)
-        self._free = start + count * interval
-        return start
-
-    def hold(self, until: float) -> None:
-        """Give nothing out before a moment."""
-        self._resume = max(self._resume, until)
+    def close(self) -> None:
+        """Let go of whatever is held."""
 
 
 class SharedSlots:

@@ -17,11 +17,27 @@ PLAIN_INTERVAL: Final = 10.0  # seconds between plain progress lines
 SHOWN: Final = 12  # datasets with a line of their own
 
 _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
-    "paused": lambda f: f"{f['app']}: over the limit, {f['code']} 「{f['text']}」; all calls wait {f['seconds']:g} s",
+    "pace": lambda f: f"{f['app']}: {f['rate']:g} calls/s ({f['headroom']:g} of {f['limit']:g}, burst {f['burst']})",
+    "paused": lambda f: (
+        f"{f['app']}: over the limit, {f['code']} 「{f['text']}」; all calls wait {f['seconds']:g} s"
+        + (f", then {f['rate']:g} calls/s" if f["rate"] else "")
+    ),
+    "in flight": lambda f: (
+        f"{f['app']}: answers take {f['latency']:g} s, so up to {f['calls']:,} calls are in flight now"
+        if f["because"] == "latency"
+        else f"{f['app']}: the server answers no faster with more calls in flight, so {f['calls']:,} have to do"
+    ),
+    "no report": lambda f: (
+        f"the report could not be written to {f['path']} ({f['reason']}); the mirror is not affected"
+    ),
+    "limit not shared": lambda f: f"{f['app']}: other runs on this machine do not share its limit ({f['reason']})",
     "down": lambda f: f"{f['app']}: the platform does not answer ({f['failure']}); one probe every few seconds",
     "up again": lambda f: f"{f['app']}: the platform answers again",
     "left open": lambda f: f"{f['dataset']}: page {f['page']:,} stays open after {f['code']} 「{f['text']}」",
 }
+
+_ORDINARY: Final = frozenset({"pace", "in flight", "up again"})
+"""Events that --quiet keeps to itself."""
 
 
 def safe(text: str) -> str:
@@ -73,7 +89,7 @@ class Progress:
         """Say an event in words, if it is worth it; ``tick`` comes once a second."""
         if event == "tick":
             self._tick()
-        elif event in _WORDS:
+        elif event in _WORDS and not (self._quiet and event in _ORDINARY):
             self._say(_WORDS[event](facts))
         elif self._verbose:
             self._say(f"{event}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))

@@ -65,3 +65,9 @@ def virtual() -> Iterator[VirtualTime]:
     loop = VirtualLoop()
     yield VirtualTime(loop)
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test a state folder of its own: limits are shared through it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

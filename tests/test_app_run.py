@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
-from typing import Literal
 
 import pytest
 from aiohttp import web
 
 from harvester import app_run, attempt, pace
-from harvester.app_run import permission_note, told, workers_for
+from harvester.app_run import permission_note, told
 from harvester.clock import ServerClock
 from harvester.errors import Exit
 from harvester.harvest import mirror
@@ -25,8 +24,8 @@ Script = Callable[[int, web.BaseRequest], Awaitable[bytes | None]]
 
 
 @asynccontextmanager
-async def serving(folder: Path, script: Script, run: str = "") -> AsyncIterator[Job]:
-    """Serve three pages of 20 rows on loopback; yields a job that mirrors them."""
+async def serving(folder: Path, script: Script, run: str = "", names: str = "d") -> AsyncIterator[Job]:
+    """Serve three pages of 20 rows on loopback; yields a job that mirrors them, once for every letter."""
 
     async def handle(request: web.BaseRequest) -> web.Response:
         page = int((await request.json())["query"]["pageNo"])
@@ -42,7 +41,8 @@ async def serving(folder: Path, script: Script, run: str = "") -> AsyncIterator[
     (folder / "token").write_text("made up")
     (folder / "job.toml").write_text(
         '[apps.w]\nplatform = "wuhan"\npassid = "id"\ntoken = { file = "token" }\nrate_limit = "none"\n'
-        f'url = "http://127.0.0.1:{runner.addresses[0][1]}/"\n[datasets.d]\nservice = "d"\n[run]\n{run}\n'
+        f'url = "http://127.0.0.1:{runner.addresses[0][1]}/"\n[run]\n{run}\n'
+        + "".join(f'[datasets.{name}]\nservice = "{name}"\n' for name in names)
     )
     try:
         yield Job.load(folder / "job.toml", environ={})
@@ -50,24 +50,21 @@ async def serving(folder: Path, script: Script, run: str = "") -> AsyncIterator[
         await runner.cleanup()
 
 
-@pytest.mark.parametrize(
-    ("rate_limit", "concurrency", "workers"),
-    [
-        (None, "auto", 64),
-        (300.0, "auto", 64),
-        (64.0, "auto", 64),
-        (10.5, "auto", 11),
-        (1.0, "auto", 4),
-        (0.1, "auto", 4),
-        (300.0, 7, 7),
-        (None, 200, 200),
-    ],
-)
-def test_how_many_calls_are_under_way(
-    rate_limit: float | None, concurrency: int | Literal["auto"], workers: int
-) -> None:
-    """A call may take a second before workers are what limits the rate; between 4 and 64, unless it is said."""
-    assert workers_for(rate_limit, concurrency) == workers
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_no_more_calls_under_way_than_said(tmp_path: Path, concurrency: int) -> None:
+    """``concurrency`` bounds the calls in flight over all datasets of the app, and is made use of."""
+    in_flight = most = 0
+
+    async def count(_: int, __: web.BaseRequest) -> None:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.01)
+        in_flight -= 1
+
+    async with serving(tmp_path, count, f"concurrency = {concurrency}", names="de") as job:
+        assert (await mirror(job)).exit is Exit.OK
+    assert most == concurrency
 
 
 async def test_permit_comes_before_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +91,7 @@ async def test_permit_comes_before_signature(tmp_path: Path, monkeypatch: pytest
     assert result.exit is Exit.OK
     assert len(ages) == result.datasets[0].calls >= 6
     assert max(ages) < 3
+    assert elapsed >= 1_000 * len(ages)  # no call without a permit
 
 
 async def test_the_first_call_goes_alone(tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ async def test_the_first_call_goes_alone(tmp_path: Path) -> None:
         answered |= page == 1
         in_flight -= 1
 
-    async with serving(tmp_path, count, "concurrency = 8") as job:
+    async with serving(tmp_path, count, "concurrency = 8", names="de") as job:
         assert (await mirror(job)).exit is Exit.OK
     assert most_before_the_first == 1
     assert most > 1
@@ -135,7 +133,8 @@ async def test_stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers
                 await dropped.wait()
 
     async with serving(tmp_path, script, "concurrency = 1") as job:
-        result = await mirror(job, interrupt=interrupt)
+        async with asyncio.timeout(5):
+            result = await mirror(job, interrupt=interrupt)
         dropped.set()
     assert result.exit is Exit.TERMINATED
     assert asked == [1, 2]

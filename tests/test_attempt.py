@@ -54,14 +54,36 @@ class Wire:
         return answer
 
 
+class Permits:
+    """Stands in for a pacer: permits at once, and keeps what it is told."""
+
+    def __init__(self, time: Time) -> None:
+        self.now = time
+        self.answers: list[bool] = []
+        self.refusals: list[tuple[float, str, float]] = []
+
+    async def permit(self) -> float:
+        """Give leave now."""
+        return self.now()
+
+    def answered(self, _: float, *, accepted: bool) -> None:
+        """Note an answer."""
+        self.answers.append(accepted)
+
+    def refused(self, permitted: float, retry_after: str, wall: float) -> float:
+        """Note a refusal for the rate; the first one begins a pause."""
+        self.refusals.append((permitted, retry_after, wall))
+        return 1.05 if len(self.refusals) == 1 else 0.0
+
+
 class Bench:
     """A caller with everything around it."""
 
     def __init__(self, time: Time, *answers: Reply | SendError, attempts: int = 8, first_page: int = 1) -> None:
         self.time = time
         self.wire = Wire(*answers)
-        self.pacer = Pacer(None, 300, time)
-        self.caller = Caller(APP, wuhan, self.pacer, cast(Sender, self.wire), attempts)
+        self.pacer = Permits(time)
+        self.caller = Caller(APP, wuhan, cast(Pacer, self.pacer), cast(Sender, self.wire), attempts)
         dataset = Dataset(name="d", app=APP, service="d", page_param="pageNo", first_page=first_page)
         self.health = Health(time(), 900)
         self.subject = Subject(dataset, self.health)
@@ -247,24 +269,41 @@ async def test_a_body_nobody_can_read_is_kept(time: Time) -> None:
 
 
 async def test_over_the_limit_costs_no_attempt(time: Time) -> None:
-    """A refusal for the rate pauses the app for a second or for what the header asks, and counts against nothing."""
+    """A refusal for the rate counts against nothing; the pacer is told, and its pause is passed on."""
     bench = Bench(time, reply(GOOD), reply(OVER), attempts=1)
     await bench.ask(1)
-    early = [await bench.pacer.permit() for _ in range(3)]
-    first, *others = [await bench.caller.attempt(bench.subject, 2, permitted) for permitted in early]
+    first, second = [await bench.ask(2) for _ in range(2)]
     assert isinstance(first, Again)
     assert (first.verdict.kind, first.paused) == (Kind.OVER_LIMIT, 1.05)
-    assert [cast(Again, other).paused for other in others] == [0.0, 0.0]
+    assert cast(Again, second).paused == 0.0
+    assert bench.pacer.refusals == [(1_002.0, "", NOW + 2), (1_003.0, "", NOW + 3)]
+    assert bench.pacer.answers == [True]
     assert bench.subject.failures == {}
     assert not bench.health.down
 
 
-async def test_retry_after_is_obeyed(time: Time) -> None:
-    """The header of HTTP 429 sets the pause, also as a date in the server's time."""
-    bench = Bench(time, reply(b"slow down", 429, **{"Retry-After": "7"}))
-    assert cast(Again, await bench.ask()).paused == 7.0
-    dated = Bench(time, reply(b"slow down", 429, **{"Retry-After": formatdate(NOW + 20, usegmt=True)}))
-    assert cast(Again, await dated.ask()).paused == pytest.approx(20 - 1, abs=1)
+async def test_the_pacer_reads_retry_after_by_the_servers_clock(time: Time) -> None:
+    """The header comes to the pacer as it was sent, with the platform's time to read a date against."""
+    date = formatdate(NOW + 3_600, usegmt=True)
+    bench = Bench(time, reply(GOOD, Date=date), reply(b"slow down", 429, **{"Retry-After": "7"}))
+    await bench.ask()
+    await bench.ask()
+    ((_, retry_after, wall),) = bench.pacer.refusals
+    assert retry_after == "7"
+    assert wall == pytest.approx(NOW + 3_600, abs=2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [reply(DATABASE), reply(SIGNATURE), html(), SendError("the connection broke"), reply(b'{"errcode":"8888"}')],
+    ids=["database", "signature", "web page", "no answer", "unknown"],
+)
+async def test_the_pacer_hears_of_every_call(time: Time, answer: Reply | SendError) -> None:
+    """Whatever comes back, the pacer learns once that the call is over, and whether it was served."""
+    bench = Bench(time, answer)
+    await bench.ask()
+    assert bench.pacer.answers == [False]
+    assert bench.pacer.refusals == []
 
 
 @pytest.mark.parametrize(("final", "kind"), [(False, Again), (True, Refuse)])

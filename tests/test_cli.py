@@ -505,6 +505,70 @@ def test_failures_are_machine_readable_too(harvester: Harvester, tmp_path: Path)
     assert json.loads(checked.out)[0]["state"] == "no permission"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rate-limit", "quick"), "'quick' is neither a number"),
+        (("--rate-limit", "300,5"), "like 300,10:100"),
+        (("--rate-limit", "0"), "above 0"),
+        (("--rate-limit", "300,9:100,9:300"), "ever later seconds"),
+        (("--latency", "-1"), "latency is 0 seconds or more"),
+        (("--latency", "0,ten:2"), "'0,ten:2' is neither a number"),
+        (("--limit-kind", "token"), "token:DEPTH"),
+        (("--quota", "5"), "N/day or N/month"),
+        (("--retry-after", "3"), "only a 429"),
+        (("--refuse-with", "429", "--retry-after", "soon"), "N or date:N"),
+        (("--refuse-with", "503"), "--refuse-with"),
+        (("--jitter", "-1"), "--jitter"),
+        (("--proxy-errors", "2"), "--proxy-errors"),
+    ],
+)
+def test_what_cannot_be_simulated(harvester: Harvester, arguments: tuple[str, ...], said: str) -> None:
+    """Exit 2, nothing is served, and the message says what would be right."""
+    answer = harvester("simulate", *arguments)
+    assert (answer.code, answer.out) == (Exit.USAGE, "")
+    assert said in answer.err
+
+
+def test_every_option_of_a_simulation_arrives(harvester: Harvester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given becomes a setting; what is not keeps the setting's own default."""
+    served: list[Config] = []
+
+    async def serve(config: Config, *_: object) -> None:
+        served.append(config)
+
+    monkeypatch.setattr("harvester.simulator.serve", serve)
+    everything = (
+        "--platform sipop --rows 7 --data t.csv --seed 3 --rate-limit 30,10:0,12.5:60 --limit-kind nginx:5"
+        " --latency 0.02,10:2 --slow-pages 0.5 --jitter 0.1 --quota 9/month --refuse-with 429 --retry-after date:3"
+        " --proxy-errors 0.01 --port 8080"
+    )
+    for line in ("", "--rate-limit none", everything):
+        assert harvester("simulate", *line.split()).code == Exit.OK
+    assert served == [
+        Config(),
+        Config(rate_limit=None),
+        Config(
+            platforms=("sipop",),
+            rows=7,
+            data=Path("t.csv"),
+            seed=3,
+            rate_limit=30,
+            limit_kind="nginx:5",
+            schedule=((10, 0), (12.5, 60)),
+            latency=0.02,
+            latency_schedule=((10, 2),),
+            slow_pages=0.5,
+            jitter=0.1,
+            quota="9/month",
+            refuse_with="429",
+            retry_after="date:3",
+            proxy_errors=0.01,
+            port=8080,
+        ),
+    ]
+
+
 def test_progress_is_told_only_when_asked_for(harvester: Harvester, tmp_path: Path) -> None:
     """A short run into a pipe shows no progress; ``-v`` shows every event; nobody gets escape sequences."""
     with beside(portal(pages(3))) as served:

@@ -186,15 +186,16 @@ def test_what_is_not_proven_is_kept_and_held_back(begin: Begin) -> None:
 def test_holes_survive_a_stop(begin: Begin) -> None:
     """A page that stayed empty although rows follow counts against the verdict, also in the run after."""
     run = begin()
-    for number in (1, 2, 4):
+    for number in (1, 2, 4, 5):
         bring(run, number, page(number))
     assert not bring(run, 3, page(3, 0))
     assert bring(run, 3, page(3, 0))  # read once more, and believed
     run.stop = Stop(exit=Exit.INTERRUPTED, message="interrupted")
     run.conclude()
+    assert shards(run.snapshot.path) == ["part-00000.jsonl", "part-00001.jsonl"]  # the second one holds the gap
     later = begin()
     assert later.frontier.holes == [3]
-    walk(later, last=4)
+    walk(later, last=5)
     later.conclude()
     assert later.stop is not None
     assert "page 3 stayed empty" in later.stop.message

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.simulator.gate import NonceMemory, PastEnd, form_fields, media_type, page_of
+from harvester.simulator.gate import NonceMemory, PastEnd, Quota, form_fields, make_quota, media_type, page_of
 from harvester.simulator.tables import StoredTable
 
 
@@ -41,6 +43,53 @@ def test_memory_agrees_with_a_plain_history(calls: list[tuple[int, int]]) -> Non
         assert memory.add(bytes([nonce]), float(now)) == fresh
         if fresh:
             admitted[nonce] = now
+
+
+@pytest.mark.parametrize(
+    ("written", "last", "first"),
+    [
+        ("2/day", "2027-01-14T15:59:59.999", "2027-01-14T16:00:00"),
+        ("2/month", "2027-01-31T15:59:59.999", "2027-01-31T16:00:00"),
+        ("2/month", "2026-12-31T15:59:59.999", "2026-12-31T16:00:00"),
+    ],
+)
+def test_quota_is_full_until_midnight_in_beijing(written: str, last: str, first: str) -> None:
+    """Which is 16:00 UTC; the first moment of the next period is free."""
+    quota = make_quota(written)
+    before, after = (datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in (last, first))
+    assert [quota.admit("a", before) for _ in range(3)] == [True, True, False]
+    assert quota.used == {"a": 2}
+    assert [quota.admit("a", after) for _ in range(3)] == [True, True, False]
+
+
+def test_quota_of_a_month_outlasts_its_days() -> None:
+    """The turn of a day brings nothing."""
+    quota = Quota(1, daily=False)
+    assert quota.admit("a", 1_800_000_000.0)  # 15 January
+    assert not quota.admit("a", 1_800_000_000.0 + 86_400)
+
+
+def test_quota_belongs_to_a_service() -> None:
+    """Each has its own; what is used shows, in the same dict after the turn of the period; refused calls are free."""
+    quota = Quota(2, daily=True)
+    used = quota.used
+    assert [quota.admit(service, 0.0) for service in "abaab"] == [True, True, True, False, True]
+    assert used == {"a": 2, "b": 2}
+    assert quota.admit("a", 86_400.0)
+    assert used == {"a": 1}
+
+
+def test_quota_does_not_come_again_when_the_clock_goes_back() -> None:
+    """A clock that is set back over midnight and forward again gives no calls."""
+    quota = Quota(1, daily=True)
+    assert [quota.admit("a", now) for now in (86_400.0, 0.0, 86_400.0)] == [True, False, False]
+
+
+@pytest.mark.parametrize("text", ["", "5", "/day", "0/day", "-1/day", "5/week", "5/day/month", "１/day", "5 / day"])
+def test_quota_that_nobody_can_read(text: str) -> None:
+    """It says how one is written."""
+    with pytest.raises(ValueError, match="N/day nor N/month"):
+        make_quota(text)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import time
 import tomllib
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -165,6 +166,121 @@ async def test_stop_does_not_wait_for_calls_in_flight() -> None:
     assert time.monotonic() - start < 2
     with pytest.raises(aiohttp.ClientError):
         await pending
+
+
+async def status_and_headers(simulator: Simulator) -> tuple[int, Any]:
+    """Send a call that is signed for Wuhan; return what stands around the body."""
+    stamp, nonce = str(int(simulator.config.clock())), str(uuid4())
+    headers = {
+        "Accept": "application/json",
+        "x-tif-passid": WUHAN_PASSID,
+        "x-tif-timestamp": stamp,
+        "x-tif-nonce": nonce,
+        "x-tif-signature": hashlib.sha256(f"{stamp}{WUHAN_TOKEN}{nonce}{stamp}".encode()).hexdigest(),
+    }
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(f"{simulator.url}/ebus/kftp/v1/service/companies", json={"query": {"pageNo": "1"}}) as response,
+    ):
+        await response.read()
+        return response.status, response.headers
+
+
+async def test_rate_and_latency_change_on_schedule() -> None:
+    """By the timer, from the first call on; each app has its own schedule of rates."""
+    moment = 1000.0
+    config = Config(rate_limit=1, schedule=((10, 0), (12, 2)), latency_schedule=((11, 0.05),), timer=lambda: moment)
+    async with Simulator(config) as simulator:
+        codes = []
+        for moment in (1000.0, 1000.5, 1010.0, 1012.0, 1012.0, 1012.0):
+            start = time.monotonic()
+            codes.append((await wuhan(simulator, 1))["errcode"])
+            assert (time.monotonic() - start >= 0.05) >= (moment > 1011)
+        assert codes == [0, 1141, 1141, 0, 0, 1141]
+        assert (await sipop(simulator, 1))["code"] == "1000"
+        assert simulator.stats.apps["wuhan/sim-passid"].per_second == [[0, 2, 1, 1], [10, 1, 0, 1], [12, 3, 2, 1]]
+
+
+async def test_calendar_seconds_are_the_platforms() -> None:
+    """The timer's own seconds do not matter, the clock's do."""
+    moment = 7.5
+    config = Config(rate_limit=1, limit_kind="calendar", clock=lambda: NOW, timer=lambda: moment)
+    async with Simulator(config) as simulator:
+        for moment, code in ((7.5, 0), (8.25, 1141), (8.5, 0)):  # the clock showed a full second at 7.5
+            assert (await wuhan(simulator, 1))["errcode"] == code, moment
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_jitter_delays_the_judgement(seed: int) -> None:
+    """By what the seed says, and in the order of arrival; the client's own pages of statistics come at once."""
+    judged: list[float] = []
+
+    def timer() -> float:
+        judged.append(time.monotonic())
+        return judged[-1]
+
+    draws = Random(f"{seed} jitter")  # noqa: S311 - the same as the simulator's
+    async with Simulator(Config(jitter=0.1, seed=seed, timer=timer)) as simulator:
+        for _ in range(2):
+            start, delay = time.monotonic(), draws.uniform(0, 0.1)
+            assert (await wuhan(simulator, 1))["errcode"] == 0
+            assert delay <= judged[-1] - start < delay + 0.1
+
+
+async def test_deep_pages_are_slow() -> None:
+    """Latency grows with the number of the page; a refusal has none."""
+    async with Simulator(Config(slow_pages=1.0)) as simulator:
+        start = time.monotonic()
+        assert (await wuhan(simulator, 50))["errcode"] == 0
+        assert (await sipop(simulator, 50))["code"] == "1000"
+        assert 0.1 <= time.monotonic() - start < 1
+        start = time.monotonic()
+        assert (await wuhan(simulator, 5000, "nothing"))["errcode"] == 100101
+        assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "header"),
+    [("", None), ("3", "3"), ("date:3", "Fri, 15 Jan 2027 08:00:03 GMT")],
+)
+async def test_limit_can_be_refused_with_a_429(retry_after: str, header: str | None) -> None:
+    """With or without a Retry-After, of both forms; counted under the platform's code all the same."""
+    config = Config(rate_limit=1, refuse_with="429", retry_after=retry_after, clock=lambda: NOW, timer=lambda: 0.0)
+    async with Simulator(config) as simulator:
+        assert (await wuhan(simulator, 1))["errcode"] == 0
+        status, headers = await status_and_headers(simulator)
+        assert (status, headers.get("Retry-After")) == (429, header)
+        assert parsedate_to_datetime(headers["Date"]).timestamp() == NOW
+        assert simulator.stats.refused == {"1141": 1}
+        assert (await wuhan(simulator, 1, app=("nobody", "")))["errcode"] == 1433
+
+
+async def test_quota_shows_in_the_stats() -> None:
+    """By app and service; a reset of the counts does not bring it back."""
+    async with Simulator(Config(quota="2/month", clock=lambda: NOW)) as simulator:
+        assert [(await sipop(simulator, page))["code"] for page in (1, 2, 3)] == ["1000", "1000", "1008"]
+        assert (await sipop(simulator, 1, "patent.legal"))["code"] == "1000"
+        simulator.stats.clear()
+        assert (await sipop(simulator, 1))["code"] == "1008"
+        apps = simulator.stats.as_dict()["apps"]
+        assert apps["sipop/sim-app-key"]["quota_used"] == {"patent.search": 2, "patent.legal": 1}
+        assert apps["wuhan/sim-passid"]["quota_used"] == {}
+
+
+async def test_proxy_errors_have_a_wrong_date_and_reach_no_platform() -> None:
+    """A share of the calls as the seed has it; the page is no JSON, and no app's counts move."""
+    draws = Random("5 proxy")  # noqa: S311 - the same as the simulator's
+    lost = [draws.random() < 0.5 for _ in range(12)]
+    assert 0 < sum(lost) < 12
+    async with Simulator(Config(proxy_errors=0.5, seed=5, clock=lambda: NOW)) as simulator:
+        seen = [await status_and_headers(simulator) for _ in range(12)]
+        assert [status == 502 for status, _ in seen] == lost
+        for status, headers in seen:
+            assert (parsedate_to_datetime(headers["Date"]).timestamp() == NOW - 3600) == (status == 502)
+            assert (headers["Content-Type"] == "text/html") == (status == 502)
+        assert (simulator.stats.proxy_errors, simulator.stats.calls) == (sum(lost), 12 - sum(lost))
+        async with aiohttp.ClientSession() as client, client.get(f"{simulator.url}/_simulator/stats") as response:
+            assert (await response.json())["proxy_errors"] == sum(lost)
 
 
 async def test_data_file_is_served_through_both_platforms(tmp_path: Path) -> None:

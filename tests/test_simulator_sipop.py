@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from harvester.simulator.gate import Call, PastEnd, RegisteredApp
+from harvester.simulator.gate import Answer, Call, PastEnd, Quota, RegisteredApp
 from harvester.simulator.limits import SlidingLog
 from harvester.simulator.sipop import SipopGate
 from harvester.simulator.stats import Stats
@@ -28,7 +28,11 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def gate(
-    limit: float | None = None, past_end: PastEnd = "empty", page_cap: int = 100, digest: str = "any"
+    limit: float | None = None,
+    past_end: PastEnd = "empty",
+    page_cap: int = 100,
+    digest: str = "any",
+    quota: int | None = None,
 ) -> tuple[SipopGate, Stats]:
     """Return a gatekeeper with one authorised app, one that is not, and 25 rows."""
     stats = Stats()
@@ -38,6 +42,7 @@ def gate(
             secret=SECRET,
             subscribed=name == "app",
             limit=SlidingLog(limit) if limit else None,
+            quota=Quota(quota, daily=False) if quota else None,
             stats=stats.app(f"sipop/{name}"),
         )
         for name in ("app", "unsubscribed")
@@ -212,6 +217,23 @@ def test_rate_belongs_to_the_app() -> None:
         "quota_used": {},
         "per_second": [[0, 2, 1, 1], [1, 1, 1, 0]],
     }
+
+
+def test_quota_is_of_a_method() -> None:
+    """1008 once it is used up; a call that the method refuses is used as well; other codes come before it."""
+    sipop, _ = gate(limit=5, quota=2)
+    codes = [
+        asked(sipop, made)["code"]
+        for made in (call(), call("[]"), call(method="patent.nothing"), call(), call(appKey="unsubscribed"))
+    ]
+    assert codes == ["1000", "1009", "1002", "1008", "1006"]
+    given, refused = gate(quota=1)[0], gate(limit=1)[0]
+    assert given.answer(call('{"pageNum":2}')).page == 2
+    for sipop in (given, refused):
+        sipop.answer(call())
+        limited = sipop.answer(call())
+        assert limited == Answer(limited.body, 0, over_limit=True)
+    assert not given.answer(call(method="patent.nothing")).over_limit
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)

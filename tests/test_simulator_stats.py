@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harvester.simulator.stats import Peak, Stats
+from harvester.simulator.stats import MAX_SECONDS, AppStats, Peak, Stats
 
 
 def test_peak_is_the_fullest_half_open_second() -> None:
@@ -52,6 +52,7 @@ def test_clear_zeroes_in_place() -> None:
     app.repeated_nonces = 1
     stats.page("wuhan/companies", 1)
     stats.page("wuhan/companies", 2)
+    stats.proxy_errors = 1
     fresh = Stats(max_pages=1)
     fresh.app("wuhan/a")
     stats.clear()
@@ -59,3 +60,25 @@ def test_clear_zeroes_in_place() -> None:
     stats.page("wuhan/companies", 7)
     app.refuse("500", 0.0)
     assert (stats.pages, stats.refused) == ({"wuhan/companies": {7: 1}}, Counter({"500": 1}))
+
+
+def test_seconds_are_counted_from_the_first_call() -> None:
+    """Calls, accepted and refused ones of every second with calls; a reset leaves where they are counted from."""
+    app = AppStats()
+    app.accept(100.75)
+    app.refuse("1141", 101.5)
+    app.accept(101.75)
+    app.accept(110.0)
+    assert app.per_second == [[0, 2, 1, 1], [1, 1, 1, 0], [9, 1, 1, 0]]
+    app.clear()
+    assert app.per_second == []
+    app.refuse("500", 111.0)
+    assert app.per_second == [[10, 1, 0, 1]]
+
+
+def test_seconds_are_kept_for_an_hour() -> None:
+    """Beyond, the oldest go."""
+    app = AppStats()
+    for second in range(MAX_SECONDS + 2):
+        app.accept(float(second))
+    assert (len(app.per_second), app.per_second[0][0], app.calls) == (3_600, 2, 3_602)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from harvester.simulator.gate import Call, PastEnd, RegisteredApp
+from harvester.simulator.gate import Answer, Call, PastEnd, Quota, RegisteredApp
 from harvester.simulator.limits import SlidingLog
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import StoredTable
@@ -23,7 +23,7 @@ TOKEN = "TEST-TOKEN-0001"
 ROWS = [b'{"REGNO":"%d","INV":"%b****"}' % (number % 3, "孙".encode()) for number in range(45)]
 
 
-def gate(limit: float | None = None, past_end: PastEnd = "empty") -> tuple[WuhanGate, Stats]:
+def gate(limit: float | None = None, past_end: PastEnd = "empty", quota: int | None = None) -> tuple[WuhanGate, Stats]:
     """Return a gatekeeper with one subscribed app, one that is not, and 45 rows."""
     stats = Stats()
     apps = {
@@ -32,6 +32,7 @@ def gate(limit: float | None = None, past_end: PastEnd = "empty") -> tuple[Wuhan
             secret=TOKEN,
             subscribed=name == "app",
             limit=SlidingLog(limit) if limit else None,
+            quota=Quota(quota, daily=True) if quota else None,
             stats=stats.app(f"wuhan/{name}"),
         )
         for name in ("app", "unsubscribed")
@@ -218,6 +219,36 @@ def test_rate_is_shared_by_all_interfaces_of_an_app() -> None:
     assert orjson.loads(wuhan.answer(call(x_tif_passid="unsubscribed", tick=0.75)).body)["errcode"] == 1403
     app = stats.apps["wuhan/app"]
     assert (app.most_calls, app.most_accepted, app.refused["1141"]) == (4, 2, 2)
+
+
+def test_quota_is_of_an_interface() -> None:
+    """1141 once it is used up, for that interface alone; calls that get no further than the rate are free."""
+    wuhan, _ = gate(limit=3, quota=1)
+    wanted = [("companies", 0.0), ("companies", 0.1), ("investors", 0.2), ("investors", 0.3), ("investors", 1.5)]
+    answers = [
+        orjson.loads(wuhan.answer(call(service=service, tick=tick, nonce=f"{NONCE[:-1]}{number}")).body)
+        for number, (service, tick) in enumerate(wanted)
+    ]
+    assert [answer["errcode"] for answer in answers] == [0, 1141, "0", 1141, 1141]
+    assert ["quota" in answer["errmsg"] for answer in answers] == [False, True, False, False, True]
+
+
+def test_an_answer_tells_its_page_and_whether_a_limit_was_reached() -> None:
+    """For what happens to it outside: pages can be slow, and refusals sent as another status."""
+    wuhan, _ = gate(limit=1, quota=1)
+    given, refused, late, other = (
+        wuhan.answer(made)
+        for made in (
+            call({"query": {"pageNo": "3"}}),
+            call(tick=0.5, nonce=NONCE[:-1] + "1"),
+            call(tick=1.0, nonce=NONCE[:-1] + "2"),
+            call(service="nothing", tick=2.0, nonce=NONCE[:-1] + "3"),
+        )
+    )
+    assert (given.page, given.over_limit) == (3, False)
+    for limited in (refused, late):
+        assert limited == Answer(limited.body, 0, over_limit=True)
+    assert (other.page, other.over_limit) == (0, False)
 
 
 def test_any_header_bytes_are_answered() -> None:

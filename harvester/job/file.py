@@ -21,6 +21,7 @@ from harvester.errors import UsageError
 from harvester.job import credentials, rules, schema
 from harvester.job.rules import Rule
 from harvester.model import App, Dataset, Secret
+from harvester.pace import HEADROOM
 from harvester.platforms import PLATFORMS
 
 ENVIRONMENT_PREFIX: Final = "HARVESTER_RUN_"
@@ -134,6 +135,8 @@ def _app(name: str, table: Mapping[str, Any]) -> App:
         id="",
         secret=Secret(""),
         rate_limit=rate,
+        rate_share=float(table.get("rate_share", 1)),
+        headroom=float(table.get("headroom", HEADROOM)),
         id_headers=tuple(table.get("id_headers", ())),
         digest=table.get("digest", ""),
     )

@@ -84,6 +84,11 @@ def number(example: str, *, zero: bool = False) -> Rule:
     return Rule("a number, 0 or more" if zero else "a number above 0", accepts, example)
 
 
+def share(example: str) -> Rule:
+    """A part of a whole: above 0, at most 1."""
+    return Rule("a number above 0, at most 1", lambda value: type(value) in {int, float} and 0 < value <= 1, example)
+
+
 def either(rule: Rule, choice: str) -> Rule:
     """What a rule accepts, or one word."""
     return Rule(f'{rule.wants} or "{choice}"', lambda value: value == choice or rule.accepts(value), rule.example)

@@ -49,6 +49,8 @@ _TOP: Final[Mapping[str, Rule]] = {
 APP: Final[Mapping[str, Rule]] = {
     "platform": rules.text('"wuhan"'),
     "rate_limit": rules.either(rules.number("300"), "none"),
+    "rate_share": rules.share("0.5"),
+    "headroom": rules.share("0.975"),
     "url": rules.text('"https://…"'),
     "id_headers": Rule(
         "a list of names of HTTP headers",

@@ -184,6 +184,8 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
     except envelope.UnreadableError as error:
         return status.judge(reply, str(error))
     except envelope.ShapeError as error:
+        if reply.status != 200:  # noqa: PLR2004
+            return status.judge(reply, str(error))
         return status.unknown(f"HTTP {reply.status}", f"{error}: {status.excerpt(reply.body)}")
     text = envelope.scalar(answer.msg)
     if code in CODES:

@@ -174,6 +174,8 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
     except envelope.UnreadableError as error:
         return status.judge(reply, str(error))
     except envelope.ShapeError as error:
+        if reply.status != 200:  # noqa: PLR2004
+            return status.judge(reply, str(error))
         return status.unknown(f"HTTP {reply.status}", f"{error}: {status.excerpt(reply.body)}")
     text = envelope.scalar(answer.errmsg) or envelope.scalar(answer.detailErrMsg) or envelope.scalar(answer.msg)
     if not code and envelope.scalar(answer.code) == _PROVIDER_FILTER:

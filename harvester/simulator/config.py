@@ -150,5 +150,8 @@ def parse_steps(text: str) -> tuple[float, Changes]:
         ValueError: it is not written so.
     """
     first, *later = text.split(",")
-    changes = [change.split(":") for change in later]
-    return float(first), tuple((float(at), float(value)) for at, value in changes)
+    try:
+        changes = [change.split(":") for change in later]
+        return float(first), tuple((float(at), float(value)) for at, value in changes)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor one with changes, like 300,10:100,40:300") from None

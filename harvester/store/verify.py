@@ -80,9 +80,14 @@ class _Package(msgspec.Struct):
     resources: list[_Resource]
 
 
+def is_snapshot(path: Path) -> bool:
+    """Tell whether a folder is a snapshot, finished or open."""
+    return any((path / name).is_file() for name in (CHECKPOINT, PACKAGE))
+
+
 def snapshots_in(path: Path) -> list[Path]:
     """Return the snapshot that a folder is, or those of a dataset's folder from the published one on."""
-    if any((path / name).is_file() for name in (CHECKPOINT, PACKAGE)):
+    if is_snapshot(path):
         return [path]
     folder = DatasetFolder(path)
     current = folder.current() or ""
