@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from harvester.attempt import Again, Caller, Decision, Keep, Leave, Refuse, counter
 from harvester.concurrency import MOST, Concurrency
 from harvester.dataset_run import DatasetRun, Stop
-from harvester.errors import Exit
+from harvester.errors import Exit, HarvesterError
 from harvester.events import Events
 from harvester.health import Health
 from harvester.job import RunSettings
@@ -149,7 +149,9 @@ class AppRun:
             if kept and isinstance(decision, Keep):
                 await self._writer.add(member, len(decision.page.lines))
             if not member.concluded and not member.frontier.in_flight and member.frontier.exhausted:
+                self._sending.add(me)  # not to be cancelled before its time either
                 await self.conclude(member)
+                self._sending.discard(me)
 
     def _adapt(self, concurrency: Concurrency, sent: float, crowd: int, caller: Caller) -> None:
         """Let the number of calls in flight follow what an answer has shown."""
@@ -174,7 +176,10 @@ class AppRun:
         member.concluded = True
         if not member.stopped and not member.frontier.complete:
             member.stop = self._unfinished(member)
-        await self._writer.do(member.conclude)
+        try:
+            await self._writer.do(member.last_batch())
+        except HarvesterError as error:  # the other datasets go on; a full disk will stop them by itself
+            member.stop = Stop(exit=error.exit, message="; ".join([error.message, *error.causes]), hint=error.hint)
         self._events.tell("concluded", dataset=member.dataset.name, published=member.published)
 
     def explain_permissions(self) -> None:
@@ -194,10 +199,13 @@ class AppRun:
         shown = ", ".join(f"{page:,}" for page in missing[:5]) + (
             f" and {len(missing) - 5:,} more" if missing[5:] else ""
         )
+        why = member.failures.get(missing[0], "")
         return Stop(
             exit=Exit.OPEN_PAGES,
-            message=f"open after temporary failures: page{'s' if missing[1:] else ''} {shown}",
-            hint="the last failure of each is in events.jsonl",
+            message=f"open after temporary failures: page{'s' if missing[1:] else ''} {shown}"
+            + (f"; {why}" if why else ""),
+            hint="run again: what is kept is not fetched again"
+            + ("; bytes that nobody could read are in quarantine/ of the snapshot" if member.unreadable else ""),
         )
 
     # -- what follows from an answer ----------------------------------------------------------------------------
@@ -220,6 +228,7 @@ class AppRun:
                 self._events.tell("left open", dataset=name, page=turn.page, code=verdict.code, text=verdict.text)
                 if body:
                     member.set_aside(turn.page, body, verdict.meaning)
+                member.failures[turn.page] = told(verdict)
                 if not turn.probe:
                     frontier.leave_open(turn.page)
             case Refuse(verdict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -23,7 +24,7 @@ from harvester.send import Sender, SendError
 
 # Seconds since boot, counted also while the machine sleeps, where the system tells them.
 counter: Final[Callable[[], float]] = (
-    (lambda: time.clock_gettime(time.CLOCK_BOOTTIME)) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
 
 
@@ -57,13 +58,20 @@ class Refuse(Struct, frozen=True, gc=False):
 Decision = Keep | Again | Leave | Refuse
 
 
+class Failures(Struct, frozen=True, gc=False):
+    """How often a page has failed to its own account, and when it did last."""
+
+    count: int
+    at: float
+
+
 class Subject:
     """What is asked for, and how its pages have fared: the dataset, its host, the failures that count."""
 
     def __init__(self, dataset: Dataset, health: Health) -> None:
         self.dataset = dataset
         self.health = health
-        self.failures: dict[int, int] = {}
+        self.failures: dict[int, Failures] = {}
 
 
 class Caller:
@@ -98,7 +106,7 @@ class Caller:
             reply = await self._sender.send(signed)
         except SendError as error:
             self.pacer.answered(permitted, accepted=False)
-            return self._failed(_unsent(error), b"", page, subject)
+            return self._failed(_unsent(error), b"", page, subject, sent)
         answer = self._platform.read(dataset, reply)
         received = counter()
         if isinstance(answer, Page):
@@ -114,7 +122,7 @@ class Caller:
         self.pacer.answered(permitted, accepted=False)
         if answer.kind is Kind.CLOCK:
             return self._clock(answer, reply, permitted, (sent, received))
-        return self._failed(answer, reply.body, page, subject)
+        return self._failed(answer, reply.body, page, subject, sent)
 
     def _watch(self, reply: Reply, sent: float, received: float) -> None:
         date = reply.headers.get("Date", "")
@@ -138,17 +146,30 @@ class Caller:
         )
         return Refuse(replace(verdict, meaning=f"{verdict.meaning}; {told}"))
 
-    def _failed(self, verdict: Verdict, body: bytes, page: int, subject: Subject) -> Decision:
+    def _failed(self, verdict: Verdict, body: bytes, page: int, subject: Subject, sent: float) -> Decision:
         if verdict.kind is Kind.REFUSED:
             return Refuse(verdict)
-        # An answer that is not the platform's shows that the way is open, so it counts however long it lasts.
-        foreign = verdict.then == "refused"
-        if not foreign and not subject.health.failed(counter(), f"{verdict.code}: {verdict.meaning}"):
+        now, before = counter(), subject.failures.get(page)
+        if not self._is_the_pages(verdict, before, subject.health, sent):
+            subject.health.turn_down(now)
             return Again(verdict)
-        count = subject.failures[page] = subject.failures.get(page, 0) + 1
+        count = 1 if before is None else before.count + 1
+        subject.failures[page] = Failures(count, now)
         if count < min(self._attempts, verdict.tries or self._attempts):
             return Again(verdict, after=backoff(count, self._random))
-        return Refuse(verdict) if foreign else Leave(verdict, body if verdict.quarantine else b"")
+        return Refuse(verdict) if verdict.then == "refused" else Leave(verdict, body if verdict.quarantine else b"")
+
+    def _is_the_pages(self, verdict: Verdict, before: Failures | None, health: Health, sent: float) -> bool:
+        """Tell whose failure it is: the page's, or the host's.
+
+        An answer that is not the platform's, or that nobody can read, shows that the way is open: it is the page's. A
+        call without an answer in the platform's words is the host's if nothing was served since the page last failed.
+        """
+        alive = health.failed(sent, f"{verdict.code}: {verdict.meaning}")
+        if verdict.then == "refused" or verdict.quarantine:
+            return True
+        said = verdict.code in self._platform.CODES
+        return alive and (said or before is None or health.good > before.at)
 
 
 def _unsent(error: SendError) -> Verdict:

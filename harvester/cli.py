@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import shlex
 import signal
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from harvester import __version__
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
+from harvester.simulate import configure, play, simulation_options
 from harvester.terminal import columns, safe
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
@@ -55,18 +58,34 @@ def say(text: str) -> None:
         click.echo(safe(line), err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Every command: harvester COMMAND --help")
+class _ExampleFirst(click.Command):
+    """A command whose help begins with an example: one command a line."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to click
+        super().__init__(*args, **kwargs)
+        self._example = example
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"Example:\n{textwrap.indent(self._example, '    ')}\n\n")
+        super().format_help(ctx, formatter)
+
+
+class _Group(_ExampleFirst, click.Group):
+    command_class = _ExampleFirst
+
+
+@click.group(
+    cls=_Group,
+    example="harvester demo",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command: harvester COMMAND --help",
+)
 @click.version_option(__version__, prog_name="harvester")
 def main() -> None:
-    """Mirror whole datasets from signed, rate-limited, paginated open-data platforms.
-
-    \b
-    Example, without a key or a network:
-        harvester demo
-    """  # noqa: D301 - \b is click's
+    """Mirror whole datasets from signed, rate-limited, paginated open-data platforms."""
 
 
-@main.command("run")
+@main.command("run", example="harvester run job.toml\nharvester run job.toml --dataset investors --fresh")
 @click.argument("job_file", metavar="JOB", type=PATH)
 @click.option("--fresh", is_flag=True, help="Start a new snapshot now, whatever is there.")
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one (repeatable).")
@@ -88,13 +107,7 @@ def run_(  # noqa: PLR0913 - one argument per option
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Mirror: continue an open snapshot, start the first one, or say how old the mirror is.
-
-    \b
-    Example:
-        harvester run job.toml
-        harvester run job.toml --dataset investors --fresh
-    """  # noqa: D301 - \b is click's
+    """Mirror: continue an open snapshot, start the first one, or say how old the mirror is."""
     from harvester.harvest import Options, mirror  # noqa: PLC0415
 
     job = _load(job_file, output=output)
@@ -104,28 +117,22 @@ def run_(  # noqa: PLR0913 - one argument per option
     )
     if as_json:
         _print_json(result)
-    again = [f"--output {output}"] * bool(output) + [f"--dataset {name}" for name in datasets]
-    _say_result(result, " ".join([f"harvester run {job_file}", *again]))
+    _say_result(result, _run_command(job_file, datasets, output))
     return result.exit
 
 
-@main.command()
+@main.command(example="harvester demo")
 @click.option("--output", type=PATH, default=Path("harvester-demo"), show_default=True, metavar="DIR")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @JSON
 def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
-    """Mirror a simulated dataset of each platform, verify it, and say what to do next. No key, no network.
-
-    \b
-    Example:
-        harvester demo
-    """  # noqa: D301 - \b is click's
+    """Mirror a simulated dataset of each platform, verify it, and say what to do next. No key, no network."""
     from harvester.demo import demo as play  # noqa: PLC0415
 
     shown = _with_progress(lambda events, interrupt: play(output, events, interrupt), quiet=quiet, verbose=False)
     if as_json:
         _print_json(shown.result)
-    _say_result(shown.result, "harvester demo")
+    _say_result(shown.result, _command("demo", "--output", output))
     for name, verification in shown.verified.items():
         say(f"{name}: verified {_verified(verification)}")
     say(
@@ -136,18 +143,13 @@ def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
     return worst([shown.result.exit, *(verification.exit for verification in shown.verified.values())])
 
 
-@main.command()
+@main.command(example="harvester check job.toml")
 @click.argument("job_file", metavar="JOB", type=PATH)
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one (repeatable).")
 @CSV
 @JSON
 def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: bool) -> int:
-    """Make one signed call per dataset: credentials, clock, page size, total, first row.
-
-    \b
-    Example:
-        harvester check job.toml
-    """  # noqa: D301 - \b is click's
+    """Make one signed call per dataset: credentials, clock, page size, total, first row."""
     from harvester.check import check as look  # noqa: PLC0415
     from harvester.check import exit_of  # noqa: PLC0415
     from harvester.harvest import wanted  # noqa: PLC0415
@@ -162,53 +164,43 @@ def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: b
     code = exit_of(findings)
     say(
         f"\n{sum(f.exit is Exit.OK for f in findings)} of {len(findings)} datasets can be mirrored"
-        + (f"; next: harvester run {job_file}" if code is Exit.OK else "")
+        + (f"; next: {_run_command(job_file)}" if code is Exit.OK else "")
     )
     return code
 
 
-@main.command()
+@main.command(example="harvester status job.toml\nharvester status mirror")
 @click.argument("path", metavar="JOB_OR_DIR", type=PATH)
 @CSV
 @JSON
 def status(path: Path, *, as_csv: bool, as_json: bool) -> int:
-    """Say what is mirrored, how old it is, what is open, and the next command. Sends nothing.
-
-    \b
-    Example:
-        harvester status job.toml
-        harvester status mirror
-    """  # noqa: D301 - \b is click's
+    """Say what is mirrored, how old it is, what is open, and the next command. Sends nothing."""
     from harvester.status import dataset_folders, states  # noqa: PLC0415
 
     if path.is_dir():
-        folders, command = dataset_folders(path), "harvester run JOB"
+        folders, command = dataset_folders(path), _run_command("JOB")
     else:
         job = _load(path, secrets=False)
-        folders, command = [job.output / dataset.name for dataset in job.datasets], f"harvester run {path}"
+        folders, command = [job.output / dataset.name for dataset in job.datasets], _run_command(path)
     found = states(folders, command, datetime.now(UTC))
     fields = ("dataset", "published", "verdict", "rows", "age_hours", "open", "open_pages_kept", "open_pages_in_all")
     _print_table(fields, found, as_csv=as_csv, as_json=as_json)
     for state in found:
-        say(f"{state.dataset}: {state.problem + '; ' if state.problem else ''}next: {state.next}")
+        remark = state.problem or (f"not published, {state.held}" if state.held else "")
+        say(f"{state.dataset}: {remark + '; ' if remark else ''}next: {state.next}")
     if not found:
         say(f"nothing is mirrored in {path} yet")
     return Exit.LOCAL if any(state.problem for state in found) else Exit.OK
 
 
-@main.command()
+@main.command(example="harvester verify mirror\nharvester verify mirror/investors")
 @click.argument("path", metavar="DIR", type=PATH)
 @JSON
 def verify(path: Path, *, as_json: bool) -> int:
     """Compare shards with what was recorded of them: digests, rows, pages, gaps.
 
     One symbol per shard: . good, X damaged, ? missing, o open pages, + extra file.
-
-    \b
-    Example:
-        harvester verify mirror
-        harvester verify mirror/investors
-    """  # noqa: D301 - \b is click's
+    """
     from msgspec.structs import asdict  # noqa: PLC0415
 
     from harvester.status import dataset_folders  # noqa: PLC0415
@@ -216,7 +208,10 @@ def verify(path: Path, *, as_json: bool) -> int:
 
     found: dict[str, Verification] = {}
     problems: list[HarvesterError] = []
-    for folder in [path] if is_snapshot(path) else dataset_folders(path):
+    damaged: list[str] = []
+    single = is_snapshot(path)
+    for folder in [path] if single else dataset_folders(path):
+        dataset = (folder.resolve().parent if single else folder.resolve()).name
         try:
             for place in snapshots_in(folder):
                 verification = found[str(place)] = verify_snapshot(place)
@@ -225,8 +220,11 @@ def verify(path: Path, *, as_json: bool) -> int:
                 for shard in verification.shards:
                     for reason in shard.reasons:
                         say(f"  {shard.name}: {reason}")
+                if verification.exit is Exit.LOCAL:
+                    damaged.append(dataset)
         except LocalError as error:  # the other datasets are looked at all the same
             problems.append(error)
+            damaged.append(dataset)
             say(f"error: {error}")
     if not found and not problems:
         raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
@@ -235,141 +233,24 @@ def verify(path: Path, *, as_json: bool) -> int:
             {place: {**asdict(item), "symbols": item.symbols, "exit": item.exit} for place, item in found.items()}
         )
     code = worst([*(item.exit for item in found.values()), *(error.exit for error in problems)])
-    said = {Exit.OK: "no damage found", Exit.OPEN_PAGES: "open pages: run the job again"}
-    say(said.get(code, "damage found: run the job again with --fresh for the datasets named above"))
+    said = {Exit.OK: "no damage found", Exit.OPEN_PAGES: f"open pages; next: {_run_command('JOB')}"}
+    say(said.get(code, f"damage found; next: {_run_command('JOB', dict.fromkeys(damaged))} --fresh"))
     return code
 
 
-@main.command()
-@click.option("--platform", "platforms", multiple=True, type=click.Choice(["wuhan", "sipop"]), help="Only this one.")
-@click.option("--rows", type=click.IntRange(0), default=1_000, show_default=True, help="Rows of each dataset.")
-@click.option("--data", type=PATH, metavar="FILE", help="Serve this table: CSV or JSONL, also .gz or .zip.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Other seeds give other rows.")
-@click.option(
-    "--rate-limit",
-    default="300",
-    show_default=True,
-    metavar="N",
-    help='Calls per second per app, or "none"; 300,10:100,40:300 changes it at seconds 10 and 40.',
+@main.command(
+    example="harvester simulate --rows 200000 --write-job job.toml\n"
+    "harvester simulate --data flights.csv.zip --rate-limit none"
 )
-@click.option(
-    "--limit-kind",
-    default="sliding",
-    show_default=True,
-    metavar="KIND",
-    help="sliding, calendar, first-hit, weighted, token:DEPTH, leaky:DEPTH, nginx or nginx:BURST.",
-)
-@click.option(
-    "--latency", default="0", metavar="SECONDS", help="Before each answer; may change on schedule as well: 0.02,10:2."
-)
-@click.option("--jitter", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="On the way, peak to peak.")
-@click.option(
-    "--slow-pages",
-    type=click.FloatRange(0),
-    default=0.0,
-    metavar="SECONDS",
-    help="More latency per 1,000 of the page number.",
-)
-@click.option("--quota", default="", metavar="N/day|N/month", help="Calls of each interface or method per app.")
-@click.option(
-    "--refuse-with",
-    type=click.Choice(["code", "429"]),
-    default="code",
-    show_default=True,
-    help="What calls over a limit get: the platform's own code, or HTTP 429.",
-)
-@click.option("--retry-after", default="", metavar="N|date:N", help="With a 429: in so many seconds.")
-@click.option(
-    "--proxy-errors", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Calls lost to a broken proxy."
-)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one.")
+@simulation_options
 @click.option("--write-job", type=PATH, metavar="PATH", help="Write a job file that `run` can use at once.")
-def simulate(  # noqa: PLR0913 - one argument per option
-    *,
-    platforms: tuple[str, ...],
-    rows: int,
-    data: Path | None,
-    seed: int,
-    rate_limit: str,
-    limit_kind: str,
-    latency: str,
-    jitter: float,
-    slow_pages: float,
-    quota: str,
-    refuse_with: Literal["code", "429"],
-    retry_after: str,
-    proxy_errors: float,
-    port: int,
-    write_job: Path | None,
-) -> int:
-    """Play both platforms on loopback, as strict as the real ones, until interrupted.
-
-    \b
-    Example:
-        harvester simulate --rows 200000 --write-job job.toml
-        harvester simulate --data flights.csv.zip --rate-limit none
-    """  # noqa: D301 - \b is click's
-    from harvester.simulator import Config, Simulator, serve  # noqa: PLC0415
-
-    limit, schedule = (None, ()) if rate_limit == "none" else _steps(rate_limit, "--rate-limit")
-    first_latency, latency_schedule = _steps(latency, "--latency")
-    given: dict[str, Any] = {"platforms": platforms} if platforms else {}
-    config = Config(
-        rows=rows,
-        data=data,
-        seed=seed,
-        rate_limit=limit,
-        limit_kind=limit_kind,
-        schedule=schedule,
-        latency=first_latency,
-        latency_schedule=latency_schedule,
-        jitter=jitter,
-        slow_pages=slow_pages,
-        quota=quota,
-        refuse_with=refuse_with,
-        retry_after=retry_after,
-        proxy_errors=proxy_errors,
-        port=port,
-        **given,
-    )
-
-    def ready(simulator: Simulator) -> None:
-        click.echo(simulator.url)
-        for platform, tables in simulator.tables.items():
-            say(f"{platform}: " + ", ".join(f"{name} ({len(table):,} rows)" for name, table in tables.items()))
-        if write_job:
-            say(f"next, in another terminal: harvester run {write_job}")
-
-    async def until_stopped() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        serving = asyncio.ensure_future(serve(config, write_job, ready))
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for task in (serving, stopping):
-            task.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
-        try:
-            await serving
-        except asyncio.CancelledError:
-            return
-
-    _run(until_stopped())
+def simulate(*, write_job: Path | None, **given: Any) -> int:  # noqa: ANN401 - whatever the options say
+    """Play both platforms on loopback, as strict as the real ones, until interrupted."""
+    _run(play(configure(given), write_job))
     return Exit.OK
 
 
 # What commands share
-
-
-def _steps(text: str, option: str) -> tuple[float, tuple[tuple[float, float], ...]]:
-    """Read the value of an option that may change on schedule."""
-    from harvester.simulator import parse_steps  # noqa: PLC0415
-
-    try:
-        return parse_steps(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 def _load(path: Path, *, output: Path | None = None, secrets: bool = True) -> Job:
@@ -439,7 +320,17 @@ def _say_result(result: Result, command: str) -> None:
                 say(f"  {text}")
     say(f"{sum(entry.rows for entry in result.datasets):,} rows in all; report: {_near(result.path)}/report.html")
     done = result.exit is Exit.OK
-    say(f"next: {f'harvester verify {_near(Path(result.path).parents[1])}' if done else command}")
+    say(f"next: {_command('verify', _near(Path(result.path).parents[1])) if done else command}")
+
+
+def _command(*words: str | Path) -> str:
+    """Return a command that a shell reads back as these words."""
+    return shlex.join(["harvester", *map(str, words)])
+
+
+def _run_command(job: str | Path, datasets: Iterable[str] = (), output: Path | None = None) -> str:
+    options = [word for name in datasets for word in ("--dataset", name)]
+    return _command("run", job, *(["--output", str(output)] if output else []), *options)
 
 
 def _near(path: str | Path) -> str:

@@ -50,7 +50,7 @@ class ServerClock:
         """
         try:
             stamp = parsedate_to_datetime(date).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):  # a year of many digits is the latter
             return
         uncertainty = (received - sent) / 2 + RESOLUTION / 2
         self._samples.append((uncertainty, stamp + RESOLUTION / 2 - (sent + received) / 2))

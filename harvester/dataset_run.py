@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -38,7 +39,7 @@ class Stop(Struct, frozen=True, kw_only=True):
 class DatasetRun:
     """The state of one dataset while it is mirrored.
 
-    The event loop brings pages in (``accept``), the writer's thread takes them out (``commit``, ``conclude``).
+    The event loop brings pages in (``accept``) and hands them over (``batch``); the writer's thread makes them durable.
 
     Args:
         dataset: what is mirrored.
@@ -68,10 +69,13 @@ class DatasetRun:
         self.concluded = False
         self._wanted_layout = layout
         self._page_size = 0
+        self.unreadable = False
+        self.failures: dict[int, str] = {}  # why pages stayed open
         self._pending: list[tuple[int, Page]] = []
         self._unread: list[tuple[int, bytes, str]] = []
+        self._open: dict[int, tuple[int, tuple[str, ...]]] = {}  # rows and repairs of durable pages not sealed yet
         self._touched: set[int] = set()
-        self._repairs: Counter[str] = Counter()
+        self._repairs: Counter[str] = Counter()  # of sealed pages
         self._earlier_calls = 0
         self._span: list[str] = []
         self._take_over(snapshot.recover())
@@ -89,7 +93,8 @@ class DatasetRun:
     @property
     def rows(self) -> int:
         """Rows that are durable."""
-        return sum(entry.rows for entry in self.snapshot.sealed.values()) + self._open_rows
+        sealed = sum(entry.rows for entry in self.snapshot.sealed.values())
+        return sealed + sum(rows for rows, _ in self._open.values())
 
     def _take_over(self, kept: Iterable[Kept]) -> None:
         """Continue where the snapshot was left."""
@@ -105,12 +110,11 @@ class DatasetRun:
         digests = snapshot.edge_digests()
         for entry in snapshot.sealed.values():
             frontier.restore(entry.first, entry.last)
-        self._open_rows = 0
         holes = set(notes.get("holes", []))
         for page in kept:
             frontier.restore(page.page, page.page)
             digests[page.page] = page.digest
-            self._open_rows += page.rows
+            self._open[page.page] = page.rows, tuple(notes.get("open_repairs", {}).get(str(page.page), ()))
             if not page.rows:
                 holes.add(page.page)
         frontier.restore_digests(digests)
@@ -130,35 +134,50 @@ class DatasetRun:
             self._page_size = max(page.rows, page.size or 0)
         if kept:
             self._pending.append((number, page))
-            self._repairs.update(page.repairs)
             self.counts.pages += 1
             self.counts.rows += page.rows
         return kept
 
     def set_aside(self, page: int, body: bytes, why: str) -> None:
         """Keep an answer that nobody could read, for somebody to look at."""
+        self.unreadable = True
         self._unread.append((page, body, why))
+
+    def batch(self) -> Callable[[], None]:
+        """Hand over everything pending; return the work that makes it durable."""
+        pending, self._pending = self._pending, []
+        unread, self._unread = self._unread, []
+        return partial(self._commit, pending, unread, self._walk())
+
+    def last_batch(self) -> Callable[[], None]:
+        """Hand over everything pending; return the work that ends the run for this dataset."""
+        return partial(self._conclude, self.batch())
 
     # -- in the writer's thread ---------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Make everything pending durable and seal what is certain."""
-        pending, self._pending = self._pending, []
+    def _commit(
+        self, pending: list[tuple[int, Page]], unread: list[tuple[int, bytes, str]], walk: dict[str, Any]
+    ) -> None:
+        """Make pages durable and seal what is certain."""
         snapshot = self.snapshot
-        snapshot.notes = self._notes()
-        unread, self._unread = self._unread, []
+        snapshot.notes = walk | self._repaired()
         for page, body, why in unread:
             snapshot.quarantine(page, body, why)
         if pending:
-            if snapshot.layout is None:
-                rows_per_shard, compression = self._wanted_layout
-                snapshot.freeze(Layout(rows_per_shard, max(1, self._page_size), compression))
+            layout = snapshot.layout or self._freeze()
             snapshot.append(pending)
-            self._open_rows += sum(page.rows for _, page in pending)
-            layout = snapshot.layout
-            assert layout is not None  # noqa: S101 - frozen above; for the type checker
+            self._open.update((number, (page.rows, page.repairs)) for number, page in pending)
             self._touched.update(layout.shard_of(number) for number, _ in pending)
+            if any(page.repairs for _, page in pending):
+                snapshot.notes |= self._repaired()
+                snapshot.save()  # journals do not say it
         self._seal()
+
+    def _freeze(self) -> Layout:
+        rows_per_shard, compression = self._wanted_layout
+        layout = Layout(rows_per_shard, max(1, self._page_size), compression)
+        self.snapshot.freeze(layout)
+        return layout
 
     def _seal(self) -> None:
         layout, end = self.snapshot.layout, self.frontier.end
@@ -169,30 +188,34 @@ class DatasetRun:
             if not pages or number in self.snapshot.sealed:
                 self._touched.discard(number)
             elif self.snapshot.complete(number) and self.frontier.sealable(pages[0], pages[-1]):
-                self._open_rows -= self.snapshot.seal(number).rows
+                for page in pages:
+                    self._repairs.update(self._open.pop(page, (0, ()))[1])
+                self.snapshot.notes |= self._repaired()  # sealing saves them
+                self.snapshot.seal(number)
                 self._touched.discard(number)
 
-    def conclude(self) -> None:
+    def _conclude(self, last_commit: Callable[[], None]) -> None:
         """Do what the end of the run asks for: seal, judge, publish, or save what is needed to continue."""
-        self.commit()
+        last_commit()
         end, snapshot = self.frontier.end, self.snapshot
-        if end is not None and snapshot.end is None:
-            snapshot.set_end(asdict(end))
-        if end is not None and snapshot.layout is not None:
-            self._touched.update(layout_shard for layout_shard in snapshot.layout.shards(end.last) if end.last)
-            self._seal()
-        if self.frontier.complete and self.stop is None:
-            self._judge()
-        snapshot.notes = self._notes()
+        if end is not None:
+            if snapshot.end is None:
+                snapshot.set_end(asdict(end))
+            self._open = {page: kept for page, kept in self._open.items() if page <= end.last}
+            if snapshot.layout is not None and end.last:
+                self._touched.update(snapshot.layout.shards(end.last))
+                self._seal()
+        if end is not None and self.frontier.complete and self.stop is None:
+            self._judge(end)
+        held = [] if self.certificate is None or self.published else list(self.certificate.reasons)
+        snapshot.notes = self._walk() | self._repaired() | {OVER: held}
         if not self.published:
             snapshot.save()
         snapshot.close()
 
-    def _judge(self) -> None:
+    def _judge(self, end: End) -> None:
         """Weigh the evidence; publish what is at least likely, keep what is not."""
         entries = [self.snapshot.sealed[number] for number in sorted(self.snapshot.sealed)]
-        end = self.frontier.end
-        assert end is not None  # noqa: S101 - complete says so; for the type checker
         self.certificate = certificate.judge(
             Evidence(
                 pages=end.last,
@@ -209,22 +232,29 @@ class DatasetRun:
             self.stop = Stop(
                 exit=Exit.NOT_PROVEN,
                 message="; ".join(self.certificate.reasons),
-                hint=f"the snapshot is kept, not published: {self.snapshot.path}",
+                hint="the snapshot is kept, not published; --fresh reads everything once more",
             )
             return
-        self.folder.publish(self.snapshot.path.name, {"verdict": self.certificate.verdict, "rows": self.rows})
+        summary = {"verdict": self.certificate.verdict, "rows": self.rows, "identity": self.snapshot.identity}
+        self.folder.publish(self.snapshot.path.name, summary)
         self.snapshot.close_open()
         self.published = True
 
-    def _notes(self) -> dict[str, Any]:
+    def _walk(self) -> dict[str, Any]:
+        """Return the notes on what the event loop changes."""
         return {
             "calls": self.calls,
             "read": self._span,
-            "repairs": dict(self._repairs),
             "totals": self.frontier.totals,
             "holes": list(self.frontier.holes),
             "rows_on_page_1": self.frontier.page_size,
-            OVER: self.certificate is not None and not self.published,
+        }
+
+    def _repaired(self) -> dict[str, Any]:
+        """Return the notes on what only the writer's thread changes."""
+        return {
+            "repairs": dict(self._repairs),
+            "open_repairs": {str(page): kept[1] for page, kept in self._open.items() if kept[1]},
         }
 
     @property

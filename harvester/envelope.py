@@ -14,12 +14,15 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from harvester.model import Page
+
 T = TypeVar("T", bound=Struct)
 
 BOM: Final = b"\xef\xbb\xbf"
 ABSENT: Final = Raw()
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
+_PAGE_WORDS: Final = {"pageNo", "pageNum", "pageSize", "total", "count", "metadata", "hint"}
 
 
 class UnreadableError(Exception):
@@ -47,6 +50,18 @@ class Rows(Struct, frozen=True, gc=False):
     size: int | None = None
     repairs: tuple[str, ...] = ()
     single: bool = False
+
+    def page(self, total: int | None, repairs: tuple[str, ...]) -> Page:
+        """Return the rows as a page of an answer that claims a total and was itself repaired."""
+        return Page(
+            self.lines,
+            self.count,
+            number=self.number,
+            size=self.size,
+            total=total,
+            repairs=repairs + self.repairs,
+            single=self.single,
+        )
 
 
 def clean(body: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -115,9 +130,8 @@ def _inner(data: Raw) -> Rows:
 
 def _only(data: Raw) -> Rows:
     """Treat an object as the only row, unless it holds nothing but words about the page."""
-    keys = fields_of(data)
-    if keys <= {"pageNo", "pageSize", "metadata"}:
-        nested = fields(bytes(data), Nested)
+    nested = fields(bytes(data), Nested)
+    if fields_of(data) - ({"data"} if is_empty(nested.data) else set()) <= _PAGE_WORDS:
         return Rows(b"", 0, number=integer(nested.pageNo), size=integer(nested.pageSize))
     text, repairs = _compact(bytes(data))
     return Rows(text + b"\n", 1, repairs=repairs, single=True)

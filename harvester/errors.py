@@ -81,24 +81,6 @@ class UsageError(HarvesterError):
     exit = Exit.USAGE
 
 
-class RefusedError(HarvesterError):
-    """The platform's decision: credentials, permission, service, blocked, or an answer nobody documented."""
-
-    exit = Exit.REFUSED
-
-
-class UnavailableError(HarvesterError):
-    """The platform's trouble: it is down, or pages stayed open after temporary failures."""
-
-    exit = Exit.OPEN_PAGES
-
-
-class BudgetError(HarvesterError):
-    """A limit on calls or pages was reached; the rest waits."""
-
-    exit = Exit.BUDGET
-
-
 class LocalError(HarvesterError):
     """This machine's: disk, permissions, an own file that is damaged."""
 

@@ -6,6 +6,7 @@ retried) is counted, and the counts of refusals and retries are written once per
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -66,6 +67,14 @@ class Events:
         self.tell("tick")
 
 
+def encoded(value: object, option: int = 0) -> bytes:
+    """Return JSON, also for text that is no valid Unicode, as headers can bring it."""
+    try:
+        return orjson.dumps(value, default=str, option=option)
+    except TypeError:
+        return json.dumps(value, default=str).encode()
+
+
 class Log:
     """``events.jsonl``: one JSON object a line. Losing it must not lose data: after an error it falls silent.
 
@@ -92,7 +101,7 @@ class Log:
             return
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
         try:
-            self._file.write(orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(encoded(line) + b"\n")
         except OSError as error:
             self.error = str(error)
             self._file.close()

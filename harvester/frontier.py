@@ -130,10 +130,11 @@ class Frontier:
         return page <= self._limit() or page in self._probes()
 
     def put_back(self, page: int) -> None:
-        """Return a page unanswered; it is asked for again."""
+        """Return a page unanswered; it is asked for again if it is still wanted."""
         self.in_flight -= 1
         self._state[page] = UNASKED
         heappush(self._again, page)
+        self._conclude()
 
     def leave_open(self, page: int) -> None:
         """Give a page up for this run."""
@@ -163,8 +164,8 @@ class Frontier:
         return self.end is not None and self.done == self.end.last
 
     def missing(self) -> list[int]:
-        """Return the pages below the end (or below the highest known page) that are not done."""
-        last = self.end.last if self.end else self._highest
+        """Return the pages that are not done below the end, or as far as anything was asked for."""
+        last = self.end.last if self.end else max(self._highest, self._state.rfind(bytes([OPEN])))
         return [page for page in range(self._low_undone(), last + 1) if self._at(page) != DONE]
 
     def _low_undone(self) -> int:
@@ -278,12 +279,12 @@ class Frontier:
         return self._state.find(bytes([DONE, DONE]), self._unlike + 1, self._highest + 1) + 1
 
     def _conclude(self) -> None:
-        """Establish the end if everything that has to be known for it is."""
+        """Establish the end if everything that has to be known for it is, and nothing beyond it is under way."""
         if self.end is not None:
             return
         if self._empty:
             edge = min(self._empty)
-            confirmed = max(self._empty) >= edge + spacing(edge)
+            confirmed = max(self._empty) >= edge + spacing(edge) and not self._under_way(edge)
             if confirmed and self._low >= edge and self._at(edge) == EMPTY and self._at(edge - 1) == DONE:
                 if edge in self._reread:
                     self._settle(End(edge - 1, "empty", (edge, max(self._empty))))
@@ -292,8 +293,16 @@ class Frontier:
         elif suspect := self._suspect():
             asked = (suspect + 1, *_far(suspect))
             before = range(max(self._unlike, 1), suspect)  # a gap here might hold the first page past the end
-            if self.first_done and all(self._at(page) == DONE for page in (*before, *asked)):
+            if (
+                self.first_done
+                and not self._under_way(suspect)
+                and all(self._at(page) == DONE for page in (*before, *asked))
+            ):
                 self._settle(End(suspect - 1, "repeat", (suspect, *asked)))
+
+    def _under_way(self, page: int) -> bool:
+        """Whether an answer is still out that may bring rows from beyond a page."""
+        return self._state.find(bytes([ASKED]), page + 1) >= 0
 
     def _settle(self, end: End) -> None:
         self.end = end

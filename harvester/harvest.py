@@ -12,14 +12,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import orjson
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, to_builtins
 
 from harvester.app_run import AppRun
 from harvester.attempt import counter
 from harvester.dataset_run import DatasetRun, Stop
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
-from harvester.events import Events, Log
+from harvester.events import Events, Log, encoded
 from harvester.health import Health
 from harvester.job import Job
 from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
@@ -28,6 +27,7 @@ from harvester.platforms import PLATFORMS
 from harvester.report import DatasetResult, Result, render
 from harvester.schedule import Budget
 from harvester.store.folder import DatasetFolder
+from harvester.store.shardfile import require
 from harvester.writer import Writer
 
 TICK: Final = 1.0  # seconds
@@ -58,12 +58,13 @@ async def mirror(
         interrupt: set it to ``Exit.INTERRUPTED`` or ``Exit.TERMINATED`` to stop in order.
 
     Raises:
-        HarvesterError: the run as a whole cannot go on; what was fetched is kept.
+        HarvesterError: the run as a whole cannot begin.
     """
     options = options or Options()
     events = events or Events()
     began = datetime.now(UTC)
     chosen = wanted(job, options.datasets)
+    require(job.run.compression)
     with ExitStack() as locks:
         place = _run_folder(job.output, began)
         log = locks.enter_context(Log(place / "events.jsonl"))
@@ -116,10 +117,10 @@ def _run_folder(output: Path, began: datetime) -> Path:
 
 def _write_result(place: Path, result: Result, events: Events) -> None:
     """Write the result for machines and for people; failing to does not undo what is mirrored."""
-    data = orjson.dumps(asdict(result), default=asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    data = encoded(to_builtins(result), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
         (place / "result.json").write_bytes(data)
-        (place / "report.html").write_text(render(result), encoding="utf-8")
+        (place / "report.html").write_text(render(result), encoding="utf-8", errors="replace")
     except OSError as error:
         events.tell("no report", path=str(place), reason=error.strerror or str(error))
 
@@ -145,8 +146,6 @@ def _open(
             layout = (job.run.rows_per_shard, job.run.compression)
             runs.append(DatasetRun(dataset, folder, chosen, health, layout))
         except HarvesterError as error:
-            if len(job.datasets) == 1:
-                raise
             results[dataset.name] = DatasetResult(
                 name=dataset.name, exit=error.exit, why="; ".join([error.message, *error.causes]), hint=error.hint
             )
@@ -190,23 +189,32 @@ async def _work(
                     group.create_task(crew.run())
             for task in tasks:
                 task.cancel()
-        for crew in crews:
-            for member in crew.members:
-                if budget.spent and not member.stopped and not member.frontier.complete:
-                    member.stop = Stop(
-                        exit=Exit.BUDGET,
-                        message="the pages or calls allowed for this run are used up",
-                        hint="run again with a larger --max-pages or --max-calls, or without",
-                    )
-                await crew.conclude(member)
-            crew.explain_permissions()
-        events.tick()
-    except* HarvesterError as group_of_errors:
-        raise _first(group_of_errors) from None
+        await _conclude(crews, budget)
+    except* HarvesterError as errors:
+        error = _first(errors)
+        events.tell("failed", reason=error.message)
+        for run in runs:
+            if not run.stopped and not run.published:
+                run.stop = Stop(exit=error.exit, message="; ".join([error.message, *error.causes]), hint=error.hint)
     finally:
+        events.tick()
         writer.stop()
         for run in runs:
             run.snapshot.close()
+
+
+async def _conclude(crews: Sequence[AppRun], budget: Budget) -> None:
+    """Bring to its end what no worker has brought there."""
+    for crew in crews:
+        for member in crew.members:
+            if budget.spent and not member.stopped and not member.frontier.complete:
+                member.stop = Stop(
+                    exit=Exit.BUDGET,
+                    message="the pages or calls allowed for this run are used up",
+                    hint="run again with a larger --max-pages or --max-calls, or without",
+                )
+            await crew.conclude(member)
+        crew.explain_permissions()
 
 
 def _first(errors: BaseExceptionGroup[HarvesterError]) -> HarvesterError:

@@ -1,15 +1,17 @@
 """Is a host answering, and what does a failed call say: about its page, or about the platform?
 
-A failure counts against a page only while the host serves other pages. Otherwise the platform is down: nothing
-counts, one probe goes out every few seconds, and patience is measured in time.
+A failure is the page's only while the host serves other pages: it has answered well within ten seconds before the
+call was sent, or its last answer was good. Otherwise the platform is down: nothing counts, one probe goes out every
+few seconds, and patience is measured in time.
 """
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 from typing import Final
 
-RECENT: Final = 10.0  # seconds within which a success elsewhere blames a failure on the page
+RECENT: Final = 10.0  # seconds before a call within which a success elsewhere blames its failure on the page
 PROBE_INTERVAL: Final = 3.0  # seconds between probes of a host that is down
 NEVER_PATIENCE: Final = 30.0  # seconds for a host that has not answered once in this run
 BACKOFF_BASE: Final = 0.1  # seconds
@@ -30,22 +32,24 @@ class Health:
         self.last_error = ""
         self._patience = patience
         self._started = started
-        self._good: float | None = None
+        self.good = -inf  # when it last answered well
+        self._failing = False  # whether its last answer was a failure
         self._next_probe = started
 
     def succeeded(self, now: float) -> None:
         """Note a good answer."""
-        self._good, self.down = now, False
+        self.good, self.down, self._failing = now, False, False
 
-    def failed(self, now: float, error: str) -> bool:
-        """Note a failure; return whether it counts against its page."""
+    def failed(self, sent: float, error: str) -> bool:
+        """Note the failure of a call that was sent at ``sent``; return whether the host serves other pages."""
         self.last_error = error
-        if self._good is not None and now - self._good <= RECENT:
-            return True
-        if not self.down:
-            self.down, self._next_probe = True, now
-        self._next_probe = max(self._next_probe, now + PROBE_INTERVAL)
-        return False
+        alive = self.good > -inf and (not self._failing or self.good >= sent - RECENT)
+        self._failing = True
+        return alive
+
+    def turn_down(self, now: float) -> None:
+        """Believe that the host is down, and leave it alone until the next probe."""
+        self.down, self._next_probe = True, now + PROBE_INTERVAL
 
     def rest(self, now: float) -> float:
         """Return the seconds until the host may be called; 0 while it is up or a probe is due."""
@@ -53,13 +57,13 @@ class Health:
 
     def silence(self, now: float) -> float:
         """Return the seconds since the last good answer, or since the start."""
-        return now - (self._started if self._good is None else self._good)
+        return now - max(self._started, self.good)
 
     def hopeless(self, now: float) -> bool:
         """Whether patience has run out."""
         if not self.down:
             return False
-        return self.silence(now) >= (min(NEVER_PATIENCE, self._patience) if self._good is None else self._patience)
+        return self.silence(now) >= (self._patience if self.good > -inf else min(NEVER_PATIENCE, self._patience))
 
 
 def backoff(failures: int, random: Random) -> float:

@@ -15,7 +15,7 @@ from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 
 NAME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
-OVER: Final = "over"  # note of a snapshot that is whole but was not published
+OVER: Final = "over"  # note of a snapshot that is whole but was not published: the reasons
 
 _WORDS: Final = {
     "platform": "the platform",
@@ -56,18 +56,27 @@ def identity(dataset: Dataset, platform: Platform) -> dict[str, Any]:
     }
 
 
+def held_snapshot(folder: DatasetFolder) -> tuple[str, list[str]] | None:
+    """Return the latest snapshot if it is whole but was not published, with the reasons."""
+    latest = _latest(folder)
+    return None if latest is None or not latest[1] else latest
+
+
 def open_snapshot(folder: DatasetFolder) -> str | None:
-    """Return the newest snapshot that is still to be continued, if it is newer than the published one."""
-    current = folder.current()
+    """Return the latest snapshot if it is still to be continued."""
+    latest = _latest(folder)
+    return None if latest is None or latest[1] else latest[0]
+
+
+def _latest(folder: DatasetFolder) -> tuple[str, list[str]] | None:
+    """Return the latest snapshot that is newer than the published one, and why it is held back; empty if it is not."""
+    current = folder.current() or ""
     for name in reversed(folder.snapshots()):
-        if current is not None and name < current:
+        if name < current:
             return None
-        if not (folder.path / name / "checkpoint.json").exists():
-            continue
-        with Snapshot.open(folder.path / name) as snapshot:
-            if not snapshot.notes.get(OVER):
-                return name
-            return None
+        if (folder.path / name / "checkpoint.json").exists():
+            with Snapshot.open(folder.path / name) as snapshot:
+                return name, list(snapshot.notes.get(OVER) or ())
     return None
 
 
@@ -88,13 +97,18 @@ def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: 
         if begun_before is not None:
             snapshot = Snapshot.open(folder.path / begun_before)
             try:
-                _demand_same(folder, snapshot, same)
-            except UsageError:
+                if snapshot.layout is None and snapshot.identity != same:
+                    # Not one page came under the old settings (a mistake in the job file, mostly): nothing to mix.
+                    snapshot.identity.update(same)
+                    snapshot.save()
+                _demand_same(folder, snapshot.identity, same, f"{snapshot.path} is being filled")
+            except BaseException:
                 snapshot.close()
                 raise
             return snapshot
         current = folder.current()
         if current is not None:
+            _demand_same(folder, folder.summary().get("identity", same), same, f"{folder.path / current} is published")
             return Published(current)
     taken = set(folder.snapshots())
     while (name := now.strftime(NAME_FORMAT)) in taken:
@@ -102,19 +116,14 @@ def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: 
     return Snapshot.create(folder.path / name, dict(same), now.isoformat(timespec="seconds"))
 
 
-def _demand_same(folder: DatasetFolder, snapshot: Snapshot, same: Mapping[str, Any]) -> None:
-    changed = [words for key, words in _WORDS.items() if snapshot.identity.get(key) != same[key]]
-    if changed and snapshot.layout is None:
-        # Not one page came under the old settings (a mistake in the job file, mostly): there is nothing to mix.
-        snapshot.identity.update(same)
-        snapshot.save()
-    elif changed:
+def _demand_same(folder: DatasetFolder, before: Mapping[str, Any], same: Mapping[str, Any], state: str) -> None:
+    changed = [words for key, words in _WORDS.items() if before.get(key) != same[key]]
+    if changed:
         raise UsageError(
-            f"cannot continue {snapshot.path}: since it was begun, the job file has changed {_listed(changed)} "
-            f"of dataset {folder.path.name!r}",
-            causes=("pages of two different datasets would be mixed; nothing was changed",),
-            hint="put the old settings back, or begin a new snapshot: "
-            f"`harvester run JOB --dataset {folder.path.name} --fresh`",
+            f"dataset {folder.path.name!r} is not the same one any more: {state}, and since then the job file has "
+            f"changed {_listed(changed)}",
+            causes=("pages of two different datasets would be mixed; nothing was sent or changed",),
+            hint=f"put the old settings back, or begin a new snapshot: --dataset {folder.path.name} --fresh",
         )
 
 

@@ -59,11 +59,11 @@ class Pacer:
         ceiling = inf if limit is None else limit * headroom
         self.now = now
         self.waiting = 0  # callers that wait for a permit
+        self._slots = slots
         self.burst = 1 if limit is None else burst_for(limit, ceiling)
         self._rate = Rate(ceiling, now())
-        self._limiter = None if limit is None else _limiter(ceiling, self.burst)
+        self._limiter = None if limit is None else self._bucket(ceiling, self.burst)
         self._paced = (ceiling, self.burst)  # the rate and the burst that the limiter was made for
-        self._slots = slots
         self._patience = patience
         self._line = asyncio.Lock()  # first come, first served; one task at a time waits for a future moment
         self._last = -inf  # when the last permit was given
@@ -123,7 +123,7 @@ class Pacer:
             return False
         await limiter.acquire()
         self._left -= 1
-        return self._resume_at <= self.now()
+        return True
 
     async def _adjusted(self) -> AsyncLimiter | None:
         """Return the limiter for the present rate; a new one begins full, so that a change is no burst."""
@@ -131,16 +131,24 @@ class Pacer:
         wanted = (self._rate.value, 1 if self._rate.cut or self._probing else self.burst)
         if wanted != self._paced:
             self._paced = wanted
-            self._limiter = None if isinf(self._rate.value) else _limiter(*wanted)
+            self._limiter = None if isinf(self._rate.value) else self._bucket(*wanted)
             if self._limiter is not None:
                 await self._limiter.acquire(self._limiter.max_rate)
         return self._limiter
 
+    def _bucket(self, rate: float, burst: int) -> AsyncLimiter:
+        """Return a bucket that a late waking does not cost its next permit: a little larger than the burst.
+
+        Where shared moments keep the pace it only guards it, so one permit larger, and never has to be waited for.
+        """
+        size = burst + (1.0 if self._slots is not None else min(SLACK_PART, rate * SLACK))
+        return AsyncLimiter(size, size / rate)
+
     def _moment(self, slots: Slots) -> float:
         """Return the shared moment of the next permit, taking a block if none is left."""
-        if self._left <= 0:
-            rate, self._left = self._paced
-            interval = 1 / rate
+        rate, burst = self._paced
+        if self._left <= 0 or self.now() - self._start > max(burst / rate, JITTER):  # a block long past has lapsed
+            interval, self._left = 1 / rate, burst
             slack = max((self._left - 1) * interval, min(SLACK, SLACK_PART * interval))
             self._start = slots.take(self.now(), self._left, interval, slack)
         return self._start
@@ -174,8 +182,7 @@ class Pacer:
         if permitted <= self._episode_began:
             return 0.0
         now = self._episode_began = self.now()
-        asked = min(seconds(retry_after, wall) or 0.0, LONGEST_RETRY_AFTER)
-        pause = max(self._rate.refused(permitted, now), asked)
+        pause = self._rate.refused(permitted, now, min(seconds(retry_after, wall) or 0.0, LONGEST_RETRY_AFTER))
         self._refused_since = min(self._refused_since, now)
         self._probing = True
         self._left = 0
@@ -196,14 +203,8 @@ class Pacer:
 
 
 def burst_for(limit: float, rate: float) -> int:
-    """Return the largest burst that keeps the inequality above."""
-    return 1 if limit < BURST_FROM else max(1, min(LARGEST_BURST, 1 + int(limit - rate * (1 + JITTER))))
-
-
-def _limiter(rate: float, burst: int) -> AsyncLimiter:
-    """Return a bucket that a late waking does not cost its next permit: a little larger than the burst."""
-    size = burst + min(SLACK_PART, rate * SLACK)
-    return AsyncLimiter(size, size / rate)
+    """Return the largest burst that keeps the inequality above, with what the bucket is larger than the burst."""
+    return 1 if limit < BURST_FROM else max(1, min(LARGEST_BURST, 1 + int(limit - rate * (1 + JITTER) - SLACK_PART)))
 
 
 def seconds(retry_after: str, wall: float) -> float | None:
@@ -213,5 +214,5 @@ def seconds(retry_after: str, wall: float) -> float | None:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - wall)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -6,7 +6,8 @@ before the reaction say nothing new. What is known of a limiter is what it accep
 * After a second and more of steady sending the accepted calls are the limit, so the rate becomes a little less.
 * Before that they may be what a full bucket or an empty window let through, so the rate goes back to what was
   held before, or is halved: a guess, from which it rises again soon.
-* If nothing at all was accepted since the last pause, nothing was learnt: the rate stays, the pauses grow.
+* If nothing at all was accepted since the last pause, nothing was learnt: the pauses grow, and the first call that is
+  accepted brings back the rate from before.
 
 It recovers by time, not by successes: after some quiet seconds it rises by a little, then by more.
 """
@@ -22,6 +23,7 @@ ENOUGH: Final = 8  # accepted calls that make it one
 BELOW: Final = 0.97  # of what was accepted
 SHORT_PAUSE: Final = 0.15  # seconds
 WINDOW_PAUSE: Final = 1.05  # seconds; any one-second window is empty after it
+LOCKED_OUT: Final = 2  # episodes without anything accepted that are more than windows that had not emptied
 LONGEST_PAUSE: Final = 8.0  # seconds between probes while everything is refused
 AGAIN_WITHIN: Final = 3.0  # seconds; two episodes so close ask for windows to be emptied
 QUIET: Final = 10.0  # seconds without refusal before the first rise
@@ -51,6 +53,7 @@ class Rate:
         self._since = now  # when sending began at this rate
         self._episode = -1.0  # when the last reaction was
         self._lockouts = 0  # episodes since anything was accepted
+        self._former = ceiling  # the rate before the last cut
         self._held = 0.0  # the last rate that went without a refusal until it rose
         self._falls = 0  # guesses since then
         self._rise = FIRST_RISE
@@ -61,14 +64,19 @@ class Rate:
         if permitted <= self._episode:
             return
         if self._lockouts:
+            if self._lockouts >= LOCKED_OUT:
+                self.value = self._former  # what was refused was everything, so it said nothing about a rate
             self._lockouts = 0
             self._since = now
         self._accepted.append(now)
         while self._accepted[0] <= now - STEADY:
             self._accepted.popleft()
 
-    def refused(self, permitted: float, now: float) -> float:
-        """Note a refused call; return for how many seconds everybody pauses, 0 if this episode is known."""
+    def refused(self, permitted: float, now: float, asked: float = 0.0) -> float:
+        """Note a refused call; return for how many seconds everybody pauses, 0 if this episode is known.
+
+        The pause is no shorter than the platform has ``asked`` for, in seconds.
+        """
         if permitted <= self._episode:
             return 0.0
         close = now - self._episode <= AGAIN_WITHIN and self._episode >= 0
@@ -78,11 +86,13 @@ class Rate:
             pause = min(LONGEST_PAUSE, WINDOW_PAUSE * 2.0 ** min(self._lockouts - 1, 8))
             rise, quiet = FIRST_RISE, QUIET
         else:
+            self._former = self.value
             measured = sending >= STEADY and len(self._accepted) >= ENOUGH
             per_second = len(self._accepted) / min(STEADY, max(sending, 1e-3))
             self.value = max(SLOWEST, self._lower(BELOW * per_second if measured else None, per_second))
             pause = WINDOW_PAUSE if close or sending < STEADY else SHORT_PAUSE
             rise, quiet = (FIRST_RISE, QUIET) if measured else (SOON_RISE, SOON)
+        pause = max(pause, asked)
         self.cut = True
         self._episode = now
         self._accepted.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from harvester.errors import HarvesterError, UsageError
-from harvester.lifecycle import begun, open_snapshot
+from harvester.lifecycle import begun, held_snapshot, open_snapshot
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 
@@ -18,7 +19,10 @@ RUNS: Final = "runs"
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """One dataset of a mirror. Ages are in hours; ``open_pages_kept`` counts what an open snapshot already has."""
+    """One dataset of a mirror. Ages are in hours; ``open_pages_kept`` counts what an open snapshot already has.
+
+    ``held`` is a snapshot that is whole but was not published, and why.
+    """
 
     dataset: str
     published: str = ""
@@ -28,6 +32,7 @@ class State(Struct, frozen=True, kw_only=True):
     open: str = ""
     open_pages_kept: int | None = None
     open_pages_in_all: int | None = None
+    held: str = ""
     problem: str = ""
     next: str = ""
 
@@ -62,9 +67,11 @@ def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
     try:
         current, opened = folder.current(), open_snapshot(folder)
         summary = folder.summary()
+        held = held_snapshot(folder)
         kept, in_all = _progress(folder.path / opened) if opened else (None, None)
     except HarvesterError as error:
         return State(dataset=name, problem=error.message, next=f"{again} --fresh")
+    settled = f"{again} --fresh" if held else shlex.join(["harvester", "verify", str(folder.path)])
     return State(
         dataset=name,
         published=current or "",
@@ -74,7 +81,8 @@ def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
         open=opened or "",
         open_pages_kept=kept,
         open_pages_in_all=in_all,
-        next=again if opened or not current else f"harvester verify {folder.path}",
+        held=f"{held[0]}: {'; '.join(held[1])}" if held else "",
+        next=again if opened or not (current or held) else settled,
     )
 
 

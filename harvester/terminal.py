@@ -20,7 +20,7 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "pace": lambda f: f"{f['app']}: {f['rate']:g} calls/s ({f['headroom']:g} of {f['limit']:g}, burst {f['burst']})",
     "paused": lambda f: (
         f"{f['app']}: over the limit, {f['code']} 「{f['text']}」; all calls wait {f['seconds']:g} s"
-        + (f", then {f['rate']:g} calls/s" if f["rate"] else "")
+        + (f", then {f['rate']:g} calls/s" if f.get("rate") else "")
     ),
     "in flight": lambda f: (
         f"{f['app']}: answers take {f['latency']:g} s, so up to {f['calls']:,} calls are in flight now"

@@ -20,8 +20,8 @@ PENDING: Final = 4 * BATCH  # bytes above which bringing more has to wait
 class Committer(Protocol):
     """Somebody whose pages wait to be committed."""
 
-    def commit(self) -> None:
-        """Write and sync everything pending; in the writer's thread."""
+    def batch(self) -> Callable[[], None]:
+        """Hand over everything pending, in the event loop; return what writes and syncs it, in the writer's thread."""
 
 
 class Writer:
@@ -66,7 +66,7 @@ class Writer:
         self._full.clear()
         try:
             for committer in waiting:
-                await self.do(committer.commit)
+                await self.do(committer.batch())
         finally:
             self._room.set()
 

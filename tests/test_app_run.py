@@ -14,10 +14,13 @@ from aiohttp import web
 from harvester import app_run, attempt, pace
 from harvester.app_run import permission_note, told
 from harvester.clock import ServerClock
-from harvester.errors import Exit
+from harvester.dataset_run import DatasetRun
+from harvester.errors import DamagedError, Exit
+from harvester.frontier import End
 from harvester.harvest import mirror
 from harvester.job import Job
 from harvester.model import Kind, Verdict
+from harvester.store.folder import DatasetFolder
 
 Script = Callable[[int, web.BaseRequest], Awaitable[bytes | None]]
 """Called with page and call; what it returns is the answer, None the page."""
@@ -173,3 +176,64 @@ async def test_missing_permissions_are_explained(tmp_path: Path) -> None:
     assert result.exit is Exit.REFUSED
     assert result.datasets[0].calls == 1
     assert result.datasets[0].why.endswith("so check the credentials first")
+
+
+async def test_why_a_page_is_open_is_told(tmp_path: Path) -> None:
+    """The reason of the first open page stands in the result, and where its unreadable bytes are."""
+
+    async def garble(page: int, _: web.BaseRequest) -> bytes | None:
+        return b"\xff" if page == 2 else None
+
+    async with serving(tmp_path, garble) as job:
+        result = await mirror(job)
+    assert result.exit is Exit.OPEN_PAGES
+    assert result.datasets[0].why.startswith("open after temporary failures: page 2; HTTP 200")
+    assert "cannot be read (not UTF-8" in result.datasets[0].why
+    assert "quarantine/" in result.datasets[0].hint
+
+
+async def test_a_dataset_that_cannot_be_concluded_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage found at the end is the result of its dataset, with its exit code; the other one is published."""
+    judge = DatasetRun._judge
+
+    def damaged(self: DatasetRun, end: End) -> None:
+        if self.dataset.name == "d":
+            raise DamagedError("part-00000.jsonl is damaged", causes=["its hash differs"], hint="run --fresh")
+        judge(self, end)
+
+    async def good(_: int, __: web.BaseRequest) -> None:
+        return None
+
+    monkeypatch.setattr(DatasetRun, "_judge", damaged)
+    async with serving(tmp_path, good, names="de") as job:
+        result = await mirror(job)
+    one, other = result.datasets
+    assert (one.exit, one.published) == (Exit.LOCAL, False)
+    assert (one.why, one.hint) == ("part-00000.jsonl is damaged; its hash differs", "run --fresh")
+    assert (other.exit, other.published) == (Exit.OK, True)
+    assert result.exit is Exit.LOCAL
+
+
+async def test_one_dataset_that_cannot_be_opened_is_a_result_too(tmp_path: Path) -> None:
+    """A lock, other settings or damage are never raised, also with one dataset alone, and nothing is sent."""
+    calls = 0
+
+    async def count(_: int, __: web.BaseRequest) -> None:
+        nonlocal calls
+        calls += 1
+
+    async with serving(tmp_path, count) as job:
+        folder = DatasetFolder(job.output / "d")
+        with folder.lock():
+            result = await mirror(job)
+        assert (result.exit, result.datasets[0].exit) == (Exit.LOCKED, Exit.LOCKED)
+        assert calls == 0
+        assert (await mirror(job)).exit is Exit.OK
+        so_far = calls
+        (folder.path / "current.json").write_bytes(b"{")
+        result = await mirror(job)
+    assert result.exit is Exit.LOCAL
+    assert "current.json" in result.datasets[0].why
+    assert calls == so_far

@@ -1,21 +1,28 @@
-"""Single attempts with a scripted wire and a clock that is set: what is signed when, and what follows from answers."""
+"""Attempts with a scripted wire and a clock that is set: what is signed when, and what follows from answers."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable
 from email.utils import formatdate
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any, cast
 
+import orjson
 import pytest
+from conftest import VirtualTime
 from multidict import CIMultiDict
 
 from harvester import attempt, health
-from harvester.attempt import Again, Caller, Keep, Leave, Refuse, Subject
+from harvester.attempt import Again, Caller, Failures, Keep, Leave, Refuse, Subject
+from harvester.frontier import Frontier
 from harvester.health import Health
 from harvester.model import App, Dataset, Kind, Reply, Secret, Signed
 from harvester.pace import Pacer
 from harvester.platforms import wuhan
+from harvester.schedule import Budget, Schedule
 from harvester.send import Sender, SendError
 
 NOW = 1_800_000_000.0
@@ -208,14 +215,14 @@ async def test_failures_count_only_while_the_host_serves(time: Time) -> None:
     bench = Bench(time, reply(GOOD), reply(DATABASE), attempts=2)
     await bench.ask(1)
     assert await bench.ask(2) == Again(verdict_of(await bench.ask(3)), after=1.0)
-    assert bench.subject.failures == {2: 1, 3: 1}
+    assert bench.subject.failures == {2: Failures(1, 1_002.0), 3: Failures(1, 1_003.0)}
     time.now += health.RECENT
     for _ in range(20):
         decision = await bench.ask(2)
         assert isinstance(decision, Again)
         assert decision.after == 0.0
     assert bench.health.down
-    assert bench.subject.failures == {2: 1, 3: 1}
+    assert {page: failures.count for page, failures in bench.subject.failures.items()} == {2: 1, 3: 1}
 
 
 @pytest.mark.parametrize(
@@ -231,11 +238,48 @@ async def test_a_page_is_left_open_after_its_attempts(
     await bench.ask(1)
     pauses = []
     while isinstance(decision := await bench.ask(2), Again):
-        bench.health.succeeded(time.now)  # other pages go on being served
+        assert not bench.health.down
         pauses.append(decision.after)
+        time.now += 100  # the calls may be far apart
+        bench.health.succeeded(time.now)  # other pages go on being served
     assert isinstance(decision, Leave)
     assert decision.body == b""
     assert pauses == [float(number) for number in range(1, expected)]
+
+
+async def test_the_platforms_words_count_without_a_success_in_between(time: Time) -> None:
+    """A documented failure of one page is believed while the host is alive; nothing has to be probed for it."""
+    bench = Bench(time, reply(GOOD), reply(DATABASE))
+    await bench.ask(1)
+    assert [type(await bench.ask(2)) for _ in range(3)] == [Again, Again, Leave]
+    assert not bench.health.down
+
+
+@pytest.mark.parametrize("answer", [html(502), SendError("the connection broke")], ids=["bad gateway", "no answer"])
+async def test_without_the_platforms_words_a_second_failure_needs_a_success(
+    time: Time, answer: Reply | SendError
+) -> None:
+    """Nothing served since the page last failed: the host is turned down at once, and the page not charged."""
+    bench = Bench(time, reply(GOOD), answer, attempts=3)
+    await bench.ask(1)
+    for count in (1, 2):
+        assert cast(Again, await bench.ask(2)).after == float(count)
+        assert not bench.health.down
+        for _ in range(5):
+            assert cast(Again, await bench.ask(2)).after == 0.0
+            assert bench.health.rest(time.now) == health.PROBE_INTERVAL
+        assert bench.subject.failures[2].count == count
+        bench.health.succeeded(time.now)  # a probe is answered
+    assert isinstance(await bench.ask(2), Leave)
+
+
+async def test_a_host_that_never_answered_charges_no_page(time: Time) -> None:
+    """Without a good answer there is nothing to blame a page with, not even for the platform's own words."""
+    for answer in (reply(DATABASE), html(502), SendError("the connection broke")):
+        bench = Bench(time, answer)
+        assert await bench.ask() == Again(verdict_of(await bench.ask()))
+        assert bench.health.down
+        assert bench.subject.failures == {}
 
 
 async def test_a_success_wipes_the_slate(time: Time) -> None:
@@ -243,7 +287,7 @@ async def test_a_success_wipes_the_slate(time: Time) -> None:
     bench = Bench(time, reply(GOOD), reply(DATABASE), reply(GOOD))
     for page in (1, 2):
         await bench.ask(page)
-    assert bench.subject.failures == {2: 1}
+    assert bench.subject.failures == {2: Failures(1, 1_002.0)}
     await bench.ask(2)
     assert bench.subject.failures == {}
 
@@ -260,10 +304,10 @@ async def test_web_pages_are_a_refusal_in_the_end(time: Time, status: int) -> No
 
 
 async def test_a_body_nobody_can_read_is_kept(time: Time) -> None:
-    """After four tries the page stays open, and its bytes come back to be set aside."""
-    bench = Bench(time, reply(GOOD), reply(b'{"errcode":0,"data":[{'))
-    await bench.ask(1)
+    """After four tries the page stays open, also when nothing else was ever answered; its bytes are handed back."""
+    bench = Bench(time, reply(b'{"errcode":0,"data":[{'))
     decisions = [await bench.ask(2) for _ in range(4)]
+    assert not bench.health.down
     assert [type(decision) for decision in decisions] == [Again, Again, Again, Leave]
     assert cast(Leave, decisions[-1]).body == b'{"errcode":0,"data":[{'
 
@@ -326,3 +370,144 @@ async def test_the_counter_goes_on_by_itself() -> None:
     """The real counter is in seconds and does not go back."""
     first = attempt.counter()
     assert 0 <= attempt.counter() - first < 1
+
+
+# -- what becomes of pages while others are asked for, in virtual time ----------------------------------------------
+
+Script = Callable[[int, float], tuple[Reply | SendError, float]]
+"""Given page and time of sending; what it returns comes after so many seconds."""
+
+
+class Crew:
+    """Workers that share one dataset of ``PAGES`` pages: real schedule, frontier and judgement, a scripted platform."""
+
+    PAGES = 60
+    LATENCY = 0.05
+
+    def __init__(self, virtual: VirtualTime, script: Script, *, workers: int, gap: float = 0.0) -> None:
+        self.health = Health(0.0, 900)
+        self.frontier = Frontier()
+        self.stopped = False
+        self.left: list[int] = []
+        self.calls: Counter[int] = Counter()
+        self._virtual, self._script, self._workers, self._gap = virtual, script, workers, gap
+        self._next_permit = 0.0
+        permits = Permits(Time())
+        dataset = Dataset(name="d", app=APP, service="d", page_param="pageNo")
+        self._subject = Subject(dataset, self.health)
+        self._caller = Caller(APP, wuhan, cast(Pacer, permits), cast(Sender, self), attempts=3)
+
+    async def send(self, signed: Signed) -> Reply:
+        """Play what the script says for the page that is asked for."""
+        page = int(orjson.loads(signed.body)["query"]["pageNo"])
+        self.calls[page] += 1
+        answer, seconds = self._script(page, self._virtual.now())
+        await asyncio.sleep(seconds)
+        if isinstance(answer, SendError):
+            raise answer
+        return answer
+
+    async def run(self) -> None:
+        """Work until nothing is left to ask for; a month is for ever."""
+        schedule = Schedule([self], Budget(), self._virtual.now)
+        schedule.together()
+        async with asyncio.timeout(30 * 86_400), asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._work(schedule))
+
+    async def _work(self, schedule: Schedule) -> None:
+        while (turn := await schedule.take()) is not None:
+            now = self._virtual.now()
+            self._next_permit = max(self._next_permit, now) + self._gap
+            await asyncio.sleep(self._next_permit - self._gap - now)
+            match await self._caller.attempt(self._subject, turn.page, self._virtual.now()):
+                case Keep(page) if not turn.probe:
+                    self.frontier.arrived(turn.page, page.rows, page.lines)
+                case Again(_, after):
+                    schedule.again(turn, after)
+                case Leave():
+                    self.left.append(turn.page)
+                    self.frontier.leave_open(turn.page)
+            schedule.give_back(turn, called=True, kept=False)
+
+    def good(self, page: int) -> tuple[Reply, float]:
+        """Return what a platform that is well answers."""
+        rows = [{"ID": str(page)}] if page <= self.PAGES else []
+        return reply(orjson.dumps({"errcode": 0, "data": {"pageNo": page, "data": rows}})), self.LATENCY
+
+
+def crew_of(
+    virtual: VirtualTime,
+    monkeypatch: pytest.MonkeyPatch,
+    bad: Callable[[int, float], tuple[Reply | SendError, float] | None],
+    *,
+    workers: int,
+    gap: float = 0.0,
+) -> Crew:
+    """Return a crew that has worked to the end; where ``bad`` says nothing, the platform is well."""
+    monkeypatch.setattr(attempt, "counter", virtual.now)
+    crew = Crew(virtual, lambda page, now: bad(page, now) or crew.good(page), workers=workers, gap=gap)
+    virtual.run(crew.run)
+    return crew
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "gap"),
+    [(0.3, 8, 0.0), (30, 8, 0.0), (30, 1, 0.0), (60, 1, 25.0), (0.5, 2, 25.0), (300, 16, 0.01), (12, 1, 11.0)],
+)
+@pytest.mark.parametrize("hanging", [{7}, {7, 8, 30, 60}], ids=["one", "several"])
+def test_pages_that_hang_are_left_open(
+    virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch, hanging: set[int], seconds: float, workers: int, gap: float
+) -> None:
+    """A page that always times out ends, however long the time-out or the pauses between calls, and no other does."""
+    timeout = SendError("timed out")
+    crew = crew_of(
+        virtual, monkeypatch, lambda page, _: (timeout, seconds) if page in hanging else None, workers=workers, gap=gap
+    )
+    assert sorted(crew.left) == sorted(hanging)
+    assert set(crew.frontier.missing()) == hanging
+    assert all(3 <= crew.calls[page] <= 40 for page in hanging)
+
+
+@pytest.mark.parametrize("length", [4.0, 60.0, 3_600.0])
+@pytest.mark.parametrize("workers", [1, 16])
+@pytest.mark.parametrize(
+    ("failure", "seconds"),
+    [(html(502), 0.05), (SendError("refused"), 0.001), (SendError("timed out"), 30.0)],
+    ids=["bad gateway", "refused", "timed out"],
+)
+def test_an_outage_opens_no_page(
+    virtual: VirtualTime,
+    monkeypatch: pytest.MonkeyPatch,
+    length: float,
+    workers: int,
+    failure: Reply | SendError,
+    seconds: float,
+) -> None:
+    """While everything fails, for seconds or an hour, single probes go out and no page loses its attempts."""
+    began = 0.12
+    crew = crew_of(
+        virtual,
+        monkeypatch,
+        lambda _, now: (failure, seconds) if began <= now < began + length else None,
+        workers=workers,
+    )
+    assert crew.left == []
+    assert crew.frontier.complete
+    assert crew.frontier.done == crew.PAGES
+    needed = crew.PAGES + 30  # and those that look for the end
+    assert crew.calls.total() <= needed + 3 * workers + length / health.PROBE_INTERVAL
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+def test_a_page_that_fails_in_the_platforms_words_is_left_open(
+    virtual: VirtualTime, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """One page whose query fails costs its three tries, and the host is not taken for down."""
+    crew = crew_of(
+        virtual, monkeypatch, lambda page, _: (reply(DATABASE), 0.05) if page == 7 else None, workers=workers
+    )
+    assert crew.left == [7]
+    assert crew.calls[7] == 3
+    assert crew.calls[1] == 1, "no probe"
+    assert crew.frontier.missing() == [7]

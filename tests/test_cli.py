@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ from harvester.simulator import (
     Simulator,
     jobfile,
 )
+from harvester.status import State
 
 T = TypeVar("T")
 COMMANDS = ("run", "check", "status", "verify", "demo", "simulate")
@@ -290,7 +292,9 @@ def test_a_dataset_folder_that_cannot_be(harvester: Harvester, tmp_path: Path) -
     path = write_job(tmp_path)
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "d").write_text("mine")
-    assert str(tmp_path / "mirror" / "d") in one_message(harvester("run", path), Exit.LOCAL)
+    said = harvester("run", path)
+    assert said.code == Exit.LOCAL
+    assert str(tmp_path / "mirror" / "d") in said.err
     assert (tmp_path / "mirror" / "d").read_text() == "mine"
 
 
@@ -468,6 +472,40 @@ def test_the_last_lines_of_a_run(harvester: Harvester, tmp_path: Path, monkeypat
     )
 
 
+def test_a_command_that_is_named_can_be_pasted(harvester: Harvester, tmp_path: Path) -> None:
+    """Paths with spaces and quotes are written so that a shell reads them back as they are."""
+    folder = tmp_path / "it's a folder; $HOME"
+    folder.mkdir()
+    with beside(portal(pages(3))) as served:
+        path = write_job(folder, served.url)
+        short = harvester("run", path, "--max-pages", 1, "--output", folder / "m m", "--dataset", "d")
+        checked, whole = harvester("check", path), harvester("run", path)
+
+    def named(said: Said) -> list[str]:
+        return shlex.split(said.err.rpartition("next: ")[2])
+
+    assert named(short) == ["harvester", "run", str(path), "--output", str(folder / "m m"), "--dataset", "d"]
+    assert named(checked) == ["harvester", "run", str(path)]
+    assert named(whole) == ["harvester", "verify", str(folder / "mirror")]
+
+
+def test_the_command_after_a_simulation_can_be_pasted(
+    harvester: Harvester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job file that was written is named as a shell reads it."""
+
+    async def serve(config: Config, _: object, ready: Callable[[Simulator], None]) -> None:
+        async with Simulator(config) as simulator:
+            ready(simulator)
+
+    monkeypatch.setattr("harvester.simulator.serve", serve)
+    path = tmp_path / "a b" / "job.toml"
+    said = harvester("simulate", "--rows", 1, "--write-job", path)
+    assert said.code == Exit.OK
+    assert said.out.startswith("http://127.0.0.1:")
+    assert shlex.split(said.err.rpartition("terminal: ")[2]) == ["harvester", "run", str(path)]
+
+
 def test_machine_output_stands_alone(harvester: Harvester, tmp_path: Path) -> None:
     """With ``--json`` and ``--csv`` standard output parses as a whole; words go to standard error."""
     with simulated(tmp_path) as path:
@@ -581,14 +619,16 @@ def test_progress_is_told_only_when_asked_for(harvester: Harvester, tmp_path: Pa
 
 @pytest.mark.parametrize("command", [*COMMANDS, ""])
 def test_help_begins_with_an_example(harvester: Harvester, command: str) -> None:
-    """Every command's help has an example before its options."""
+    """Every command's help has an example before everything else."""
     said = harvester(*filter(None, [command]), "--help")
     assert said.code == Exit.OK
     assert said.err == ""
-    assert "Example" in said.out.partition("Options:")[0]
-    assert re.search(rf"\n    +harvester {command or 'demo'}\b.*\n", said.out.partition("Options:")[0])
-    assert "\b" not in said.out
-    assert said.out.startswith("Usage: harvester ")
+    example, _, rest = said.out.partition("\n\n")
+    title, *commands = example.splitlines()
+    assert title == "Example:"
+    assert all(line.startswith(f"    harvester {command or 'demo'}") for line in commands)
+    assert commands
+    assert rest.startswith(f"Usage: {f'harvester {command}'.strip()} [OPTIONS]")
 
 
 def test_every_command_is_tested(harvester: Harvester) -> None:
@@ -637,7 +677,7 @@ def test_verify_finds_damage(harvester: Harvester, mirror: Path, tmp_path: Path)
     missing = harvester("verify", mirror)
     assert (missing.code, missing.out) == (Exit.LOCAL, f"{mirror}  .X?+  10 pages, 200 rows\n")
     assert "part-00009.jsonl: nothing refers to it" in missing.err
-    assert "--fresh" in missing.err
+    assert missing.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
 
 
 def test_verify_of_an_open_snapshot(harvester: Harvester, tmp_path: Path) -> None:
@@ -662,8 +702,9 @@ def test_verify_of_nothing_is_no_success(harvester: Harvester, tmp_path: Path, n
 def test_verify_of_damaged_records(harvester: Harvester, mirror: Path, file: str) -> None:
     """What cannot be compared with anything is damaged, and named."""
     (mirror / file).write_bytes(b'{"resources": [')
-    message = one_message(harvester("verify", mirror.parent), Exit.LOCAL)
-    assert file.removeprefix("../") in message
+    said = harvester("verify", mirror.parent)
+    assert file.removeprefix("../") in one_message(said, Exit.LOCAL)
+    assert said.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
 
 
 def test_status_names_what_is_damaged(harvester: Harvester, mirror: Path, tmp_path: Path) -> None:
@@ -675,6 +716,15 @@ def test_status_names_what_is_damaged(harvester: Harvester, mirror: Path, tmp_pa
     assert f"next: harvester run {tmp_path / 'job.toml'} --dataset d --fresh" in said.err
 
 
+def test_status_says_what_is_held_back(harvester: Harvester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot that is whole but not proven is named with the reasons, and is no failure of ``status``."""
+    held = State(dataset="d", held="20261121T020000Z: the total moved", next="harvester run job.toml --fresh")
+    monkeypatch.setattr("harvester.status.states", lambda *_: [held])
+    said = harvester("status", tmp_path)
+    assert said.code == Exit.OK
+    assert said.err == ("d: not published, 20261121T020000Z: the total moved; next: harvester run job.toml --fresh\n")
+
+
 def test_a_run_over_damage_changes_nothing(harvester: Harvester, tmp_path: Path) -> None:
     """A damaged shard of an open snapshot ends the run with exit 7 before anything is sent."""
     with beside(portal(pages(30))) as served:
@@ -683,8 +733,10 @@ def test_a_run_over_damage_changes_nothing(harvester: Harvester, tmp_path: Path)
         (shard,) = (tmp_path / "mirror" / "d").glob("2*Z/part-00000.jsonl")
         shard.write_bytes(shard.read_bytes()[:-1])
         asked = len(served.asked)
-        message = one_message(harvester("run", path), Exit.LOCAL)
-        assert "part-00000.jsonl" in message
+        said = harvester("run", path)
+        assert said.code == Exit.LOCAL
+        assert "part-00000.jsonl" in said.err
+        assert "harvester run JOB --dataset d --fresh" in said.err
         assert len(served.asked) == asked
 
 

@@ -70,9 +70,21 @@ def test_a_host_clock_that_agrees_is_kept() -> None:
     assert clock.offset == 0
 
 
+HUGE_YEAR = f"Thu, 01 Jan {10**20} 00:00:00 GMT"
+
+
 @pytest.mark.parametrize(
     "header",
-    ["", "soon", "Thu, 99 Foo 2020 00:00:00 GMT", "Thu, 01 Jan 99999 00:00:00 GMT", "0", "\x00", "Mon, 1 Jan 1 0:0:0"],
+    [
+        "",
+        "soon",
+        "Thu, 99 Foo 2020 00:00:00 GMT",
+        "Thu, 01 Jan 99999 00:00:00 GMT",
+        "0",
+        "\x00",
+        "Mon, 1 Jan 1 0:0:0",
+        HUGE_YEAR,
+    ],
 )
 def test_what_is_no_date_is_ignored(header: str) -> None:
     """A broken header costs nothing."""

@@ -107,6 +107,10 @@ def test_nothing_is_no_rows(data: Raw) -> None:
         (b'{"a": 1, "pageNo": 4}', b'{"a":1,"pageNo":4}\n', None, None, True),
         (b'{"pageNo":5,"data":[]}', b"", 5, None, False),
         (b'{"pageNo":5,"data":null}', b"", 5, None, False),
+        (b'{"pageNum":6,"pageSize":20,"total":0,"count":0,"hint":null}', b"", None, 20, False),
+        (b'{"data":{"pageNo":7,"pageSize":20,"data":null,"metadata":{}}}', b"", None, None, False),
+        (b'{"data":{"pageNo":7,"data":[]}}', b'{"pageNo":7,"data":[]}\n', None, None, True),
+        (b'{"total":1,"name":"x"}', b'{"total":1,"name":"x"}\n', None, None, True),
     ],
 )
 def test_the_object_around_the_rows(

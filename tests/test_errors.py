@@ -53,9 +53,6 @@ def test_a_message_has_causes_and_a_hint() -> None:
     ("kind", "code"),
     [
         (errors.UsageError, Exit.USAGE),
-        (errors.RefusedError, Exit.REFUSED),
-        (errors.UnavailableError, Exit.OPEN_PAGES),
-        (errors.BudgetError, Exit.BUDGET),
         (errors.LocalError, Exit.LOCAL),
         (errors.DamagedError, Exit.LOCAL),
         (errors.LockedError, Exit.LOCKED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from harvester.events import Events, Log
+from harvester.events import Events, Log, encoded
 from harvester.model import Secret
 
 
@@ -51,6 +52,19 @@ def test_the_log_has_one_line_per_event(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert datetime.fromisoformat(lines[0].pop("at")).tzinfo is not None
     assert lines[0] == {"event": "refused", "dataset": "专利", "path": "x", "token": "********"}
+
+
+def test_text_that_is_no_valid_unicode_is_written_all_the_same(tmp_path: Path) -> None:
+    """Headers can bring lone surrogates; the line is still one line of JSON, with everything else in it."""
+    path = tmp_path / "events.jsonl"
+    with Log(path) as log:
+        log("refused", {"text": "a\udcffb", "path": Path("x"), "token": Secret("made-up")})
+        log("up", {"dataset": "专利"})
+    broken, sound = path.read_bytes().splitlines()
+    facts = json.loads(broken)
+    assert (facts["text"], facts["path"], facts["token"]) == ("a\udcffb", "x", "********")
+    assert orjson.loads(sound)["dataset"] == "专利"
+    assert encoded({"a": "b"}, orjson.OPT_APPEND_NEWLINE) == b'{"a":"b"}\n'
 
 
 def test_a_log_is_never_written_over(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from harvester import health
-from harvester.errors import Exit, LockedError, UsageError
+from harvester.errors import Exit
 from harvester.events import Events
 from harvester.harvest import Options, mirror
 from harvester.job import Job
@@ -374,6 +374,111 @@ async def test_an_outage_in_mid_run_loses_nothing(tmp_path: Path, monkeypatch: p
     assert [entry["app"] for entry in facts(result, "up again")]
 
 
+async def test_a_page_that_hangs_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that always runs into the time-out ends as open, however long the time-out is."""
+    monkeypatch.setattr(health, "PROBE_INTERVAL", 0.02)
+    monkeypatch.setattr(health, "RECENT", 0.05)
+
+    async def script(page: int, _: int) -> web.Response:
+        if page == 7:
+            await asyncio.sleep(30)
+        return good(page) if page <= 9 else reply(EMPTY)
+
+    async with portal(script) as (_, url), asyncio.timeout(30):
+        result = await mirror(job_for(tmp_path, url, run="attempts = 3\ntimeout = 0.3"))
+    assert result.exit is Exit.OPEN_PAGES
+    assert "page 7" in result.datasets[0].why
+    assert result.datasets[0].pages == 8
+
+
+async def test_a_long_outage_opens_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that are dropped for a while cost single probes, and no page its attempts."""
+    monkeypatch.setattr(health, "PROBE_INTERVAL", 0.02)
+    asked = 0
+
+    def script(page: int, _: int) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if 100 <= asked < 250:
+            return web.Response(status=502)
+        return good(page) if page <= 150 else reply(EMPTY)
+
+    async with portal(script) as (_, url):
+        result = await mirror(job_for(tmp_path, url, run="attempts = 3"))
+    assert result.exit is Exit.OK
+    assert len(lines(result, "d")) == 3000
+
+
+async def test_rows_beyond_a_supposed_end_revoke_it(tmp_path: Path) -> None:
+    """Pages that are empty for a moment do not end the list while an answer from beyond is under way."""
+    began = asyncio.get_running_loop().time()
+
+    async def script(page: int, _: int) -> web.Response:
+        late = asyncio.get_running_loop().time() - began > 1
+        if page == 80:
+            await asyncio.sleep(0.5)
+        if page > 100 or (not late and page >= 60 and page != 80):
+            return reply(EMPTY)
+        return good(page)
+
+    async with portal(script) as (_, url):
+        result = await mirror(job_for(tmp_path, url))
+    assert result.exit is not Exit.OK or len(lines(result, "d")) == 2000
+
+
+@pytest.mark.parametrize("past_end", ["last", "first"])
+async def test_repeated_pages_are_not_counted(tmp_path: Path, past_end: Any) -> None:  # noqa: ANN401 - a Literal
+    """Rows that were read past the end and dropped appear in no count."""
+    async with Simulator(Config(rows=1_000, rate_limit=None, past_end=past_end)) as simulator:
+        jobfile.write(tmp_path / "job.toml", simulator.url, None, simulator.tables)
+        result = await mirror(Job.load(tmp_path / "job.toml", environ={}))
+    assert [entry.rows for entry in result.datasets] == [1_000] * 4
+    for entry in result.datasets:
+        current = json.loads((tmp_path / "mirror" / entry.name / "current.json").read_text())
+        assert current["rows"] == 1_000
+
+
+async def test_a_first_page_nobody_can_read(tmp_path: Path) -> None:
+    """An unreadable page 1 is told as such at once, its bytes are kept, and it is not taken for an outage."""
+    async with portal(lambda *_: web.Response(body="企业".encode("gbk"))) as (served, url):
+        result = await mirror(job_for(tmp_path, url))
+    assert result.exit is Exit.OPEN_PAGES
+    assert served.asked[1] == 4
+    assert "cannot be read (not UTF-8" in result.datasets[0].why
+    assert "quarantine" in result.datasets[0].hint
+
+
+async def test_a_published_dataset_that_became_another_is_refused(tmp_path: Path) -> None:
+    """New parameters for a published dataset are said, not answered with the old rows."""
+    async with portal(lambda page, _: good(page) if page <= 2 else reply(EMPTY)) as (_, url):
+        assert (await mirror(job_for(tmp_path, url))).exit is Exit.OK
+        changed = job_for(tmp_path, url, datasets='params = { regno = "1" }')
+        result = await mirror(changed)
+        assert result.exit is Exit.USAGE
+        assert "the parameters" in result.datasets[0].why
+        assert (await mirror(changed, Options(fresh=True))).exit is Exit.OK
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Date": "Sun, 06 Nov 99999999999999999999 08:49:37 GMT"}, {"Retry-After": "1 Jan 99999999999999999999"}],
+)
+async def test_absurd_headers_end_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
+    """Dates that no calendar holds are ignored."""
+
+    def script(page: int, times: int) -> web.Response:
+        if page == 2 and times == 1:
+            return web.Response(status=429, headers=headers)
+        answer = good(page) if page <= 3 else reply(EMPTY)
+        answer.headers.update(headers)
+        return answer
+
+    async with portal(script) as (_, url):
+        result = await mirror(job_for(tmp_path, url))
+    assert result.exit is Exit.OK
+    assert len(lines(result, "d")) == 60
+
+
 async def test_datasets_share_fairly(tmp_path: Path) -> None:
     """Two datasets of an app advance together, whatever their order in the job file."""
     order: list[str] = []
@@ -423,9 +528,10 @@ async def test_a_changed_identity_is_refused(tmp_path: Path) -> None:
         await mirror(job_for(tmp_path, url), Options(max_pages=5))
         asked = served.asked.total()
         changed = job_for(tmp_path, url, datasets='params = { regno = "1" }')
-        with pytest.raises(UsageError, match="the parameters") as caught:
-            await mirror(changed)
-        assert "--fresh" in caught.value.hint
+        result = await mirror(changed)
+        assert result.exit is Exit.USAGE
+        assert "the parameters" in result.datasets[0].why
+        assert "--fresh" in result.datasets[0].hint
         assert served.asked.total() == asked
 
 
@@ -452,8 +558,9 @@ async def test_one_writer_per_dataset(tmp_path: Path) -> None:
         job = job_for(tmp_path, url)
         first = asyncio.create_task(mirror(job))
         await started.wait()
-        with pytest.raises(LockedError):
-            await mirror(job)
+        second = await mirror(job)
+        assert second.exit is Exit.LOCKED
+        assert "in use by process" in second.datasets[0].why
         release.set()
         assert (await first).exit is Exit.OK
 

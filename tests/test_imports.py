@@ -19,7 +19,7 @@ ROOT: Final = Path(harvester.__file__).parent
 LAYERS: Final = """
 __main__
 cli
-demo
+demo simulate
 harvester
 check harvest
 app_run
@@ -30,17 +30,18 @@ store.folder store.journal store.sealed store.checkpoint
 store.shardfile
 store.durable
 store
-terminal report writer slots
+terminal report writer
 attempt events
-schedule send pace
+schedule send
 job
 job.file
 job.credentials job.schema
 job.rules
+pace
 platforms
 platforms.wuhan platforms.sipop
 platforms.status
-envelope frontier health clock certificate rate concurrency shard
+envelope frontier health clock certificate rate slots concurrency shard
 simulator
 simulator.server
 simulator.jobfile simulator.files simulator.sipop simulator.wuhan

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from harvester import lifecycle
-from harvester.errors import UsageError
-from harvester.lifecycle import OVER, Published, begun, choose, identity, open_snapshot
+from harvester.errors import DamagedError, UsageError
+from harvester.lifecycle import OVER, Published, begun, choose, held_snapshot, identity, open_snapshot
 from harvester.model import App, Dataset, Secret
 from harvester.platforms import sipop, wuhan
 from harvester.shard import Layout
@@ -98,13 +98,37 @@ def test_what_is_older_than_the_published_one_is_not_continued(folder: DatasetFo
 
 def test_what_is_over_is_not_continued(folder: DatasetFolder) -> None:
     """A whole snapshot that could not be published is kept, and the next run begins a new one."""
-    name = chosen(folder)
-    assert isinstance(name, str)
-    with Snapshot.open(folder.path / name) as snapshot:
-        snapshot.notes = {OVER: True}
-        snapshot.save()
+    name = begin_held(folder, NOW, "page 3 stayed empty")
+    assert open_snapshot(folder) is None
+    assert held_snapshot(folder) == (name, ["page 3 stayed empty"])
     assert chosen(folder, now=NOW + timedelta(hours=1)) == "20261121T030000Z"
     assert (folder.path / name).is_dir()
+    assert held_snapshot(folder) is None, "a later one is under way"
+
+
+def test_nothing_is_held(folder: DatasetFolder) -> None:
+    """Neither where nothing was begun, nor of what is open, nor of what a publication has overtaken."""
+    assert held_snapshot(folder) is None
+    chosen(folder)
+    assert held_snapshot(folder) is None
+    begin_held(folder, NOW + timedelta(minutes=1), "why")
+    publish(folder, "20261121T030000Z")
+    assert held_snapshot(folder) is None
+    later = begin_held(folder, NOW + timedelta(days=1), "why", "and why")
+    assert held_snapshot(folder) == (later, ["why", "and why"])
+    assert chosen(folder, now=NOW + timedelta(days=2)) == Published("20261121T030000Z")
+
+
+def test_a_damaged_snapshot_that_a_fresh_one_replaced_is_not_looked_at(folder: DatasetFolder) -> None:
+    """Whoever began anew because of the damage is not told of it again."""
+    damaged = chosen(folder)
+    assert isinstance(damaged, str)
+    (folder.path / damaged / "checkpoint.json").write_bytes(b"{")
+    with pytest.raises(DamagedError):
+        chosen(folder)
+    name = chosen(folder, fresh=True, now=NOW + timedelta(hours=1))
+    assert open_snapshot(folder) == name
+    assert held_snapshot(folder) is None
 
 
 def test_two_in_one_second(folder: DatasetFolder) -> None:
@@ -134,7 +158,10 @@ def test_pages_of_two_datasets_are_not_mixed(folder: DatasetFolder, changes: dic
     before = (folder.path / "20261121T020000Z" / "checkpoint.json").read_bytes()
     with pytest.raises(UsageError) as caught:
         chosen(folder, identity(replace(DATASET, **changes), wuhan))
-    assert f"has changed {words} of dataset 'd'" in caught.value.message
+    assert caught.value.message.startswith("dataset 'd' is not the same one any more: ")
+    assert caught.value.message.endswith(
+        f"20261121T020000Z is being filled, and since then the job file has changed {words}"
+    )
     assert "--dataset d --fresh" in caught.value.hint
     assert (folder.path / "20261121T020000Z" / "checkpoint.json").read_bytes() == before
     assert chosen(folder) == "20261121T020000Z"
@@ -156,17 +183,34 @@ def test_a_snapshot_without_pages_takes_over_what_was_mended(folder: DatasetFold
         assert snapshot.identity == mended
 
 
+def test_a_published_dataset_that_became_another_is_refused(folder: DatasetFolder) -> None:
+    """Old rows are no answer to new settings; a fresh snapshot takes them, and the same settings go on as before."""
+    publish(folder, "20261121T020000Z", SAME)
+    before = (folder.path / "current.json").read_bytes()
+    other = identity(replace(DATASET, params={}, page_size=50), wuhan)
+    with pytest.raises(UsageError) as caught:
+        chosen(folder, other)
+    assert caught.value.message.endswith(
+        "20261121T020000Z is published, and since then the job file has changed the parameters and the page size"
+    )
+    assert "--dataset d --fresh" in caught.value.hint
+    assert folder.snapshots() == ["20261121T020000Z"]
+    assert (folder.path / "current.json").read_bytes() == before
+    assert chosen(folder) == Published("20261121T020000Z")
+    assert chosen(folder, other, fresh=True, now=NOW + timedelta(days=1)) == "20261122T020000Z"
+
+
 def test_every_part_of_an_identity_has_words() -> None:
     """No change of identity can go unnamed, and so unnoticed."""
     assert set(lifecycle._WORDS) == set(SAME)
 
 
-def publish(folder: DatasetFolder, name: str) -> None:
-    """Publish an empty snapshot."""
+def publish(folder: DatasetFolder, name: str, same: dict[str, Any] | None = None) -> None:
+    """Publish an empty snapshot; without an identity in its summary unless one is given."""
     with Snapshot.create(folder.path / name, dict(SAME), "") as snapshot:
         snapshot.set_end({"last": 0})
         snapshot.finish({"resources": []})
-        folder.publish(name, {"verdict": "likely", "rows": 0})
+        folder.publish(name, {"verdict": "likely", "rows": 0} | ({"identity": same} if same else {}))
         snapshot.close_open()
 
 
@@ -176,3 +220,13 @@ def begin_with_layout(folder: DatasetFolder) -> None:
     assert isinstance(name, str)
     with Snapshot.open(folder.path / name) as snapshot:
         snapshot.freeze(Layout(100, 20, "none"))
+
+
+def begin_held(folder: DatasetFolder, now: datetime, *reasons: str) -> str:
+    """Begin a snapshot that is whole and was not published."""
+    name = chosen(folder, fresh=True, now=now)
+    assert isinstance(name, str)
+    with Snapshot.open(folder.path / name) as snapshot:
+        snapshot.notes = {OVER: reasons}
+        snapshot.save()
+    return name

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harvester.model import Kind, Reply
-from harvester.platforms.status import EXCERPT, UNREADABLE_TRIES, excerpt, is_markup, judge, unknown
+from harvester.platforms.status import EXCERPT, UNREADABLE_TRIES, excerpt, is_markup, judge, tells_more, unknown
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,17 @@ def test_a_redirect_names_where_it_leads() -> None:
     assert "https://x.example/y" in got.hint
 
 
+@pytest.mark.parametrize(
+    ("status", "name"), [(302, "Location"), (429, "Retry-After"), (503, "Retry-After")], ids=["302", "429", "503"]
+)
+def test_what_a_verdict_says_can_be_written(status: int, name: str) -> None:
+    """Bytes of a header that are no UTF-8 come as lone surrogates, which no file and no JSON text can hold."""
+    got = judge(Reply(status, {name: b"/\xff\xe6\xad\xa6".decode(errors="surrogateescape")}, b""), "why")
+    assert (got.text if status == 302 else got.retry_after) == "/?武"
+    assert got.hint.isprintable()
+    assert orjson.dumps([got.code, got.text, got.meaning, got.hint, got.retry_after])
+
+
 def test_an_unknown_answer_is_refused_in_the_platforms_words() -> None:
     """Code and text are shown."""
     got = unknown("4711", "words")
@@ -108,3 +120,10 @@ def test_anything_can_be_shown(body: bytes) -> None:
 def test_markup_is_known_by_its_beginning(body: bytes, *, markup: bool) -> None:
     """Not by what stands in a row."""
     assert is_markup(body) is markup
+
+
+def test_a_code_that_repeats_the_status_is_a_gateways() -> None:
+    """``{"code": 502}`` with HTTP 502 is a failing gateway, not an unknown answer of the platform."""
+    reply = Reply(502, {}, b'{"code": 502, "msg": "Bad Gateway"}')
+    assert tells_more(reply, "502", {"1000"})
+    assert not tells_more(reply, "77", {"1000"})

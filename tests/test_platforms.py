@@ -292,6 +292,41 @@ def test_an_unknown_code_is_refused(platform: Platform, specimen: Specimen, code
 
 
 @every_platform
+@pytest.mark.parametrize("status", [200, 201, 301, 400, 401, 403, 404, 500, 502, 503])
+def test_an_unknown_code_counts_with_any_status(platform: Platform, specimen: Specimen, status: int) -> None:
+    """The platform has spoken: its code and words are told, and nobody asks again for what it refuses."""
+    got = refusal(platform.read(specimen.dataset, answer((specimen.code % "77").encode(), status, Retry_After="1")))
+    assert (got.kind, got.code, got.text) == (Kind.REFUSED, "77", "words")
+
+
+@every_platform
+@pytest.mark.parametrize("code", ["", "77", "null", "success"])
+def test_a_gateway_that_asks_for_fewer_calls_is_heeded(platform: Platform, specimen: Specimen, code: str) -> None:
+    """HTTP 429 without a documented failure is over the limit, whatever else the body says."""
+    body = {"": b'{"msg":"slow down"}', "success": specimen.success}.get(code, (specimen.code % code).encode())
+    got = refusal(platform.read(specimen.dataset, answer(body, 429, Retry_After="7")))
+    assert (got.kind, got.code, got.retry_after) == (Kind.OVER_LIMIT, "HTTP 429", "7")
+
+
+@every_platform
+@pytest.mark.parametrize("body", [b'{"error":"Bad Gateway","status":502}', b'{"msg":"down"}', b"{}"])
+def test_a_server_error_without_the_platforms_code_passes(platform: Platform, specimen: Specimen, body: bytes) -> None:
+    """JSON that a gateway or a framework wrote says no more than its status."""
+    for status in (500, 502, 503):
+        got = refusal(platform.read(specimen.dataset, answer(body, status)))
+        assert (got.kind, got.code) == (Kind.AGAIN, f"HTTP {status}")
+
+
+@every_platform
+@pytest.mark.parametrize("words", ["\\ud800", "\\udfff!", "武\\u0000"])
+def test_the_platforms_words_can_be_written(platform: Platform, specimen: Specimen, words: str) -> None:
+    """Also those that are no text: no file and no JSON text can hold a lone surrogate."""
+    for body in (specimen.code % f'"{words}"', (specimen.code % "77").replace("words", words)):
+        got = refusal(platform.read(specimen.dataset, answer(body.encode())))
+        assert orjson.dumps([got.code, got.text, got.meaning, got.hint])
+
+
+@every_platform
 def test_a_good_body_with_a_bad_status_is_no_page(platform: Platform, specimen: Specimen) -> None:
     """The status has its say too."""
     for status in (301, 404, 418, 429, 500, 503):

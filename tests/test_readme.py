@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 import pytest
 
 import harvester
-from harvester import __version__, certificate
+from harvester import __version__, app_run, certificate, concurrency, pace, rate, slots
 from harvester.cli import main
 from harvester.errors import PRECEDENCE, Exit
 from harvester.job import Job, schema
 from harvester.job.file import RunSettings
+from harvester.model import App
 from harvester.pace import HEADROOM, Pacer
 from harvester.platforms import PLATFORMS
 
@@ -165,14 +167,61 @@ def test_defaults_of_a_run() -> None:
 
 def test_rates() -> None:
     """The table of rates is what the pacer does, and its jitter what the inequality leaves."""
-    for limit, rate, burst, jitter in table("limit, calls/s"):
-        limiter = Pacer(float(limit), patience=1, now=float)._limiter
-        assert limiter is not None
-        assert limiter.max_rate == int(burst)
-        assert limiter.max_rate / limiter.time_period == pytest.approx(float(rate))
-        room = (float(limit) - int(burst) + 1) / float(rate) - 1
+    for limit, pace_stated, burst, jitter in table("limit, calls/s"):
+        pacer = Pacer(float(limit), patience=1, now=float)
+        assert pacer.rate == pytest.approx(float(pace_stated))
+        assert pacer.burst == int(burst)
+        assert pacer._limiter is not None
+        room = (float(limit) - pacer._limiter.max_rate + 1) / pacer.rate - 1
         assert f"{room * 1000:.1f} ms" == jitter
-    assert f"at {HEADROOM} of the limit" in README
+    assert f"The rate is {HEADROOM} of the limit" in README
+
+
+def test_reactions_to_refusals() -> None:
+    """The pauses, steps and bounds that the text states are those of the code."""
+    text = " ".join(README.split())
+    for words in (
+        f"{rate.SHORT_PAUSE} s after a second and more",
+        f"else {rate.WINDOW_PAUSE} s",
+        f"up to {pace.LONGEST_RETRY_AFTER:g} s. Then a single call",
+        f"becomes {rate.BELOW} of it",
+        f"double up to {rate.LONGEST_PAUSE:g} s",
+        f"after {rate.QUIET:g} quiet seconds ({rate.SOON:g} after a guess) it rises every {rate.RISE_EVERY:g} s",
+        f"first by {rate.FIRST_RISE:.1%} ({rate.SOON_RISE:.0%})".replace("%", " %"),
+        f"at most by {rate.LARGEST_RISE:.0%}".replace("%", " %"),
+        f"begins with up to {concurrency.FEWEST} calls in flight",
+        f"never more than {concurrency.MOST:,} in flight",
+        f"the next trial waits {concurrency.FIRST_REST:g} s",
+        f"(loopback) there are {app_run.UNPACED}",
+    ):
+        assert words in text, words
+    assert (rate.AGAIN_WITHIN, rate.LOCKED_OUT) == (3, 2)
+    assert (rate.STEADY, concurrency.GROWTH, concurrency.LONGEST_REST) == (1, 6, 120)
+    assert (pace.LARGEST_BURST, pace.BURST_FROM, pace.JITTER) == (3, 100, 0.010)
+
+
+def test_where_the_limit_is_shared() -> None:
+    """The folder that the text names is the one that is used, with the variable and without."""
+    with_variable, without = slots.state_folder({"XDG_STATE_HOME": "/state"}), slots.state_folder({})
+    assert with_variable == Path("/state/harvester")
+    assert f"`~/{without.relative_to(Path.home())}`" in README
+    assert "`$XDG_STATE_HOME/harvester`" in README
+
+
+def test_parts_of_the_limit() -> None:
+    """The defaults of an app's share and headroom are those that the text and the commented job files state."""
+    fields = {field.name: field.default for field in msgspec.structs.fields(App)}
+    assert f"`rate_share` ({fields['rate_share']})" in README
+    assert f"`headroom` ({fields['headroom']})" in README
+    for path in (ROOT / "config").iterdir():
+        text = path.read_text(encoding="utf-8")
+        for key in ("rate_share", "headroom"):
+            assert f"\n#{key} = {fields[key]}\n" in text
+        for key, value in msgspec.structs.asdict(RunSettings()).items():
+            assert value is None or re.search(rf"^#{key} = (\S+)", text, re.MULTILINE) is not None, key
+            if value is not None:
+                (stated,) = re.findall(rf"^#{key} = (\S+)", text, re.MULTILINE)
+                assert tomllib.loads(f"value = {stated}")["value"] == value
 
 
 def test_verdicts() -> None:

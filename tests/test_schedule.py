@@ -150,7 +150,7 @@ def test_a_host_that_is_down_gets_one_probe_at_a_time(virtual: VirtualTime) -> N
         member = Dataset("a", 20)
         schedule = scheduled(virtual, member)
         done(schedule, await turn_of(schedule))
-        assert not member.health.failed(virtual.now(), "no answer")
+        member.health.turn_down(virtual.now())
         probe = await turn_of(schedule)
         assert (probe.page, probe.probe) == (1, True)
         assert virtual.now() >= PROBE_INTERVAL
@@ -173,7 +173,7 @@ def test_one_host_that_is_down_does_not_hold_another_up(virtual: VirtualTime) ->
     async def main() -> None:
         down, up = Dataset("down", 9), Dataset("up", 9)
         schedule = scheduled(virtual, down, up)
-        down.health.failed(0.0, "no answer")
+        down.health.turn_down(0.0)
         assert named(await turn_of(schedule)) == ("up", 1)
         assert virtual.now() < 0.1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harvester.errors import UsageError
+from harvester.lifecycle import OVER
 from harvester.model import Page
 from harvester.shard import Layout
 from harvester.status import State, dataset_folders, states
@@ -86,6 +87,50 @@ def test_open_without_an_end(tmp_path: Path) -> None:
     state = one(tmp_path / "d")
     assert (state.published, state.open, state.age_hours) == ("", FIRST, None)
     assert (state.open_pages_kept, state.open_pages_in_all) == (3, None)
+
+
+def hold(path: Path, name: str) -> None:
+    """Begin a snapshot that is whole and was not published, for two reasons."""
+    begin(path, name, pages=3, last=3)
+    with Snapshot.open(path / name) as snapshot:
+        snapshot.notes = {OVER: ["page 2 stayed empty", "the total moved"]}
+        snapshot.save()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_held_back(tmp_path: Path, published: bool) -> None:  # noqa: FBT001 - from the table
+    """A whole snapshot that was not published is named with its reasons; next comes a fresh one."""
+    if published:
+        publish(tmp_path / "d", rows=41)
+    hold(tmp_path / "d", SECOND)
+    assert one(tmp_path / "d") == State(
+        dataset="d",
+        published=FIRST if published else "",
+        verdict="likely" if published else "",
+        rows=41 if published else None,
+        age_hours=27.5 if published else None,
+        held=f"{SECOND}: page 2 stayed empty; the total moved",
+        next="harvester run job.toml --dataset d --fresh",
+    )
+
+
+def test_open_after_one_that_was_held_back(tmp_path: Path) -> None:
+    """The one under way is what matters then."""
+    hold(tmp_path / "d", FIRST)
+    begin(tmp_path / "d", SECOND, pages=3)
+    state = one(tmp_path / "d")
+    assert (state.open, state.held) == (SECOND, "")
+    assert state.next == "harvester run job.toml --dataset d"
+
+
+def test_open_after_one_that_is_damaged(tmp_path: Path) -> None:
+    """Damage that a fresh snapshot has left behind is no problem any more."""
+    begin(tmp_path / "d", FIRST, pages=3)
+    (tmp_path / "d" / FIRST / "checkpoint.json").write_bytes(b"{")
+    begin(tmp_path / "d", SECOND, pages=3)
+    state = one(tmp_path / "d")
+    assert (state.open, state.problem) == (SECOND, "")
+    assert state.next == "harvester run job.toml --dataset d"
 
 
 @pytest.mark.parametrize("file", ["current.json", f"{SECOND}/checkpoint.json"])

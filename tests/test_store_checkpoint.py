@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from harvester.errors import DamagedError, LocalError
 from harvester.shard import Layout, ShardEntry
 from harvester.store.checkpoint import Checkpoint, decode, encode
 
+HERE = Path("/mirror/da ta/here/checkpoint.json")
 FULL = Checkpoint(
     identity={"platform": "wuhan", "params": {"名": "值"}},
     created="2026-11-21T02:00:00+00:00",
@@ -35,7 +37,7 @@ def signed(body: bytes, version: int = 1) -> bytes:
 def test_round_trip() -> None:
     """Everything comes back as it was, and the bytes are those that FORMAT.md's rule gives."""
     data = encode(FULL)
-    assert decode(data, "here") == FULL
+    assert decode(data, HERE) == FULL
     assert data == signed(data[data.index(b'"body":') + 7 : -2])
 
 
@@ -45,7 +47,7 @@ def test_any_flip_is_damage(place: int, mask: int) -> None:
     data = bytearray(encode(FULL))
     data[place] ^= mask
     try:
-        assert decode(bytes(data), "here") == FULL
+        assert decode(bytes(data), HERE) == FULL
         assert place == len(data) - 1
     except DamagedError as error:
         assert "here" in error.message  # noqa: PT017 - either outcome may be right
@@ -55,26 +57,28 @@ def test_any_flip_is_damage(place: int, mask: int) -> None:
 def test_any_cut_is_damage(size: int) -> None:
     """A torn checkpoint is refused."""
     with pytest.raises(DamagedError, match="damaged"):
-        decode(encode(FULL)[:size], "here")
+        decode(encode(FULL)[:size], HERE)
 
 
 def test_newer_version_asks_for_an_upgrade() -> None:
     """It is told from damage by its checksum, and its body is not looked at."""
     with pytest.raises(LocalError, match="version 2") as caught:
-        decode(signed(b'{"anything":1}', version=2), "here")
+        decode(signed(b'{"anything":1}', version=2), HERE)
     assert not isinstance(caught.value, DamagedError)
     assert "upgrade" in caught.value.hint
+    assert "`harvester run JOB --dataset 'da ta' --fresh`" in caught.value.hint
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"identity":{},"created":"","layout":7}', b"1"])
 def test_wrong_shape_is_damage(body: bytes) -> None:
     """A right checksum over what is no checkpoint does not help."""
-    with pytest.raises(DamagedError):
-        decode(signed(body), "here")
+    with pytest.raises(DamagedError) as caught:
+        decode(signed(body), HERE)
+    assert "`harvester run JOB --dataset 'da ta' --fresh`" in caught.value.hint
 
 
 def test_impossible_layout_is_damage() -> None:
     """A layout of no pages is refused here as it is elsewhere."""
     body = encode(FULL)[encode(FULL).index(b'"body":') + 7 : -2].replace(b'"page_size":50', b'"page_size":0')
     with pytest.raises(DamagedError):
-        decode(signed(body), "here")
+        decode(signed(body), HERE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,5 +125,6 @@ def test_publish_refuses_a_path(tmp_path: Path) -> None:
 def test_damaged_current_is_named(tmp_path: Path, content: bytes) -> None:
     """Neither a torn file nor one that points nowhere is taken for an answer."""
     (tmp_path / "current.json").write_bytes(content)
-    with pytest.raises(DamagedError, match=r"current\.json"):
+    with pytest.raises(DamagedError, match=r"current\.json") as caught:
         DatasetFolder(tmp_path).current()
+    assert f"`harvester run JOB --dataset {shlex.quote(tmp_path.name)} --fresh`" in caught.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.errors import DamagedError
+from harvester.errors import DamagedError, UsageError
 from harvester.shard import Compression
 from harvester.store.durable import Folder
-from harvester.store.shardfile import Written, cut, file_digest, read_shard, write_shard
+from harvester.store.shardfile import Written, cut, file_digest, read_shard, require, write_shard
 
 PIECES = [b'{"n":%d}\n' % number for number in range(1000)]
 LINES = b"".join(PIECES)
@@ -54,6 +55,16 @@ def test_compressed(tmp_path: Path, compression: Compression) -> None:
     assert found == Written(len(LINES), sha256(LINES).hexdigest(), len(data), sha256(data).hexdigest())
     assert len(data) < len(LINES) / 2
     assert written(tmp_path, compression)[1] == data
+
+
+def test_a_library_that_is_missing_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is a command that works without a release on a package index; other compressions need nothing."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    require("none")
+    require("gzip")
+    with pytest.raises(UsageError, match="not installed") as caught:
+        require("zstd")
+    assert "pip install '.[zstd]'" in caught.value.hint
 
 
 def test_gzip_header_tells_nothing(tmp_path: Path) -> None:

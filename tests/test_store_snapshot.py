@@ -341,7 +341,7 @@ def test_missing_library_is_said_before_anything_is_written(tmp_path: Path, monk
     """A job that asks for zstd without the extra learns so when the layout is frozen."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with Snapshot.create(tmp_path / NAME, IDENTITY, CREATED) as snapshot:
-        with pytest.raises(UsageError, match=r"harvester\[zstd\]"):
+        with pytest.raises(UsageError, match=r"'\.\[zstd\]'"):
             snapshot.freeze(Layout(8, 2, "zstd"))
         assert snapshot.layout is None
 
@@ -354,7 +354,7 @@ def test_missing_library_is_said_before_a_snapshot_is_continued(
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with (
         Snapshot.open(tmp_path / "investors" / NAME) as snapshot,
-        pytest.raises(UsageError, match=r"harvester\[zstd\]"),
+        pytest.raises(UsageError, match=r"'\.\[zstd\]'"),
     ):
         snapshot.recover()
 

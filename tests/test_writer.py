@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -16,10 +16,12 @@ from harvester.writer import Writer
 
 
 class Committer:
-    """Counts commits, and can be held up or made to fail."""
+    """Counts batches and commits, and can be held up or made to fail."""
 
     def __init__(self) -> None:
+        self.batches = 0
         self.commits = 0
+        self.handed_over: set[str] = set()
         self.threads: set[str] = set()
         self.may_go = threading.Event()
         self.may_go.set()
@@ -27,7 +29,13 @@ class Committer:
         self.committed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def commit(self) -> None:
+    def batch(self) -> Callable[[], None]:
+        """Hand over; every batch has a commit of its own."""
+        self.batches += 1
+        self.handed_over.add(threading.current_thread().name)
+        return self._commit
+
+    def _commit(self) -> None:
         """Pretend to write."""
         assert self.may_go.wait(5)
         self.commits += 1
@@ -73,6 +81,26 @@ async def test_pages_of_an_interval_share_a_commit(monkeypatch: pytest.MonkeyPat
         await until(one.committed)
         assert (one.commits, two.commits) == (2, 1)
     assert one.threads == two.threads == {"writer_0"}
+    assert one.handed_over == two.handed_over == {threading.current_thread().name}
+
+
+async def test_what_comes_during_a_commit_is_in_the_next_batch() -> None:
+    """A batch is handed over when its turn comes, so that what comes while the disk is busy waits for the next one."""
+    one, two = Committer(), Committer()
+    here = Writer()
+    await here.add(one, 1)
+    await here.add(two, 1)
+    one.may_go.clear()
+    flushing = asyncio.create_task(here.flush())
+    await asyncio.sleep(0)  # as far as the first commit
+    await here.add(one, 1)
+    assert (one.batches, two.batches) == (1, 0)
+    one.may_go.set()
+    await flushing
+    assert (one.batches, two.batches) == (1, 1)
+    await here.flush()
+    assert (one.batches, one.commits, two.batches) == (2, 2, 1)
+    here.stop()
 
 
 async def test_nothing_is_committed_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,18 +93,6 @@ class Job(Struct, frozen=True, kw_only=True):
             warnings=tuple(warnings),
         )
 
-    def with_run(self, **changes: float | str | None) -> Job:
-        """Return the job with ``[run]`` settings from flags of the same names; ``None`` is a flag that was not given.
-
-        Raises:
-            UsageError: a value that the job file could not have either; the message names the flag.
-        """
-        given = {key: _typed(value) for key, value in changes.items() if value is not None}
-        for key, value in given.items():
-            name = f"--{key.replace('_', '-')}"
-            schema.RUN[key].demand(value, name, f"{name} {_plain(schema.RUN[key])}")
-        return replace(self, run=replace(self.run, **given))
-
 
 # Apps
 
@@ -296,15 +284,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _typed(value: float | str) -> float | str:
+def _typed(text: str) -> float | str:
     """Turn text into the number that it spells, if it spells one."""
-    if isinstance(value, str):
-        for kind in (int, float):
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-    return value
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _plain(rule: Rule) -> str:

@@ -171,16 +171,7 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
         if code == _NOTHING_FOUND and reply.status < 300:  # noqa: PLR2004 - any success
             return Page(b"", 0, total=total, repairs=repairs)
         if code == _SUCCESS and envelope.scalar(answer.result) == "true" and reply.status < 300:  # noqa: PLR2004
-            found = envelope.rows(answer.data)
-            return Page(
-                found.lines,
-                found.count,
-                number=found.number,
-                size=found.size,
-                total=total,
-                repairs=repairs + found.repairs,
-                single=found.single,
-            )
+            return envelope.rows(answer.data).page(total, repairs)
     except envelope.UnreadableError as error:
         return status.judge(reply, str(error))
     except envelope.ShapeError as error:
@@ -190,7 +181,7 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
     text = envelope.scalar(answer.msg)
     if code in CODES:
         return CODES[code].verdict(code, text)
-    if reply.status != 200:  # noqa: PLR2004
+    if status.tells_more(reply, code, {_SUCCESS, _NOTHING_FOUND}):
         return status.judge(reply, f"code {code or 'missing'}")
     if code == _SUCCESS:
         text = f"code {code}, but `result` is {envelope.scalar(answer.result) or 'missing'}: {text}"

@@ -1,16 +1,18 @@
 """What an answer means that carries no code of its platform: judged by HTTP status and shape.
 
 Platforms call this after they have looked for their own code in the body, because error bodies come with HTTP 500 as
-well as with 200.
+well as with 200, and a code tells more than a status: also an unknown one. Only HTTP 429 needs no words beside it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Final
 
 from harvester.model import Kind, Reply, Verdict
 
+TOO_MANY_REQUESTS: Final = 429
 EXCERPT: Final = 160  # characters of a foreign page that are worth showing
 UNREADABLE_TRIES: Final = 4
 _MARKUP: Final = re.compile(rb"\s*(?:<!doctype|<html|<head|<body|<script|<\?xml|<!--)", re.IGNORECASE)
@@ -24,6 +26,14 @@ def excerpt(body: bytes) -> str:
     title = _TITLE.search(text)
     words = " ".join((title.group(1) if title else _TAG.sub(" ", text)).split())
     return words if len(words) <= EXCERPT else words[: EXCERPT - 1] + "…"
+
+
+def header(reply: Reply, name: str) -> str:
+    """Return a header as text that can be written anywhere; what was not UTF-8 in it becomes question marks.
+
+    HTTP clients hand such bytes over as lone surrogates, which no encoder takes.
+    """
+    return reply.headers.get(name, "").encode(errors="replace").decode()
 
 
 def is_markup(body: bytes) -> bool:
@@ -42,12 +52,22 @@ def unknown(code: str, text: str) -> Verdict:
     )
 
 
+def tells_more(reply: Reply, code: str, successes: Container[str]) -> bool:
+    """Tell whether the status says more than a code that is no documented failure: missing, a success, or unknown.
+
+    A code that only repeats the status is a gateway's, not the platform's.
+    """
+    if reply.status == TOO_MANY_REQUESTS:
+        return True
+    return reply.status != 200 and (code in {"", str(reply.status)} or code in successes)  # noqa: PLR2004
+
+
 def judge(reply: Reply, why: str) -> Verdict:
     """Judge an answer in which the platform's own code was not found; ``why`` says what was wrong with the body."""
     status, text = reply.status, excerpt(reply.body)
     code = f"HTTP {status}"
-    retry_after = reply.headers.get("Retry-After", "")
-    if status == 429 or (status == 503 and retry_after):  # noqa: PLR2004
+    retry_after = header(reply, "Retry-After")
+    if status == TOO_MANY_REQUESTS or (status == 503 and retry_after):  # noqa: PLR2004
         return Verdict(
             kind=Kind.OVER_LIMIT,
             code=code,
@@ -59,7 +79,7 @@ def judge(reply: Reply, why: str) -> Verdict:
     if status >= 500 or status == 408:  # noqa: PLR2004
         return Verdict(kind=Kind.AGAIN, code=code, text=text, meaning="the server or a gateway before it failed")
     if 300 <= status < 400:  # noqa: PLR2004
-        target = reply.headers.get("Location", "")
+        target = header(reply, "Location")
         return Verdict(
             kind=Kind.REFUSED,
             code=code,

@@ -34,6 +34,7 @@ DATASET_KEYS: Final = frozenset({"service", "url", "body", "envelope"})
 PAGE_PARAM: Final = "pageNo"
 ID_HEADERS: Final = ("x-tif-passid", "x-tif-paasid")
 
+_SUCCESS: Final = "0"
 # ``Accept``: the specification warns that the `*/*` which HTTP clients send by default makes calls fail.
 _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "json": {"Accept": "application/json", "Content-Type": "application/json; charset=UTF-8"},
@@ -161,16 +162,8 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
         body, repairs = envelope.clean(reply.body)
         answer = envelope.fields(body, _Answer)
         code = envelope.scalar(answer.errcode)
-        if code == "0" and reply.status < 300:  # noqa: PLR2004 - any success
-            found = envelope.rows(answer.data)
-            return Page(
-                found.lines,
-                found.count,
-                number=found.number,
-                size=found.size,
-                repairs=repairs + found.repairs,
-                single=found.single,
-            )
+        if code == _SUCCESS and reply.status < 300:  # noqa: PLR2004 - any success
+            return envelope.rows(answer.data).page(None, repairs)
     except envelope.UnreadableError as error:
         return status.judge(reply, str(error))
     except envelope.ShapeError as error:
@@ -182,6 +175,6 @@ def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
         code = _PROVIDER_FILTER
     if code in CODES:
         return CODES[code].verdict(code, text)
-    if reply.status != 200:  # noqa: PLR2004
+    if status.tells_more(reply, code, {_SUCCESS}):
         return status.judge(reply, f"errcode {code or 'missing'}")
     return status.unknown(code or "no errcode", text or status.excerpt(reply.body))

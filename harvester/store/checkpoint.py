@@ -6,6 +6,7 @@ Nothing here opens a file. FORMAT.md, "checkpoint.json", is the rule.
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ import orjson
 
 from harvester.errors import DamagedError, LocalError
 from harvester.shard import Layout, ShardEntry
+from harvester.store.durable import repair_hint
 
 FORMAT: Final = "harvester-checkpoint"
 VERSION: Final = 1
@@ -47,12 +49,12 @@ def encode(checkpoint: Checkpoint) -> bytes:
     return orjson.dumps(head)[:-1] + b',"body":' + body + b"}\n"
 
 
-def decode(data: bytes, source: str) -> Checkpoint:
+def decode(data: bytes, source: Path) -> Checkpoint:
     """Read the content of ``checkpoint.json``.
 
     Args:
         data: the file.
-        source: what to call it in a message.
+        source: its path, for messages.
 
     Raises:
         DamagedError: it is not what was written.
@@ -68,7 +70,7 @@ def decode(data: bytes, source: str) -> Checkpoint:
     if envelope.version > VERSION:
         raise LocalError(
             f"cannot continue from {source}: it has version {envelope.version}, this program knows {VERSION}",
-            hint="upgrade harvester, or start a new snapshot with `harvester run --fresh`",
+            hint=f"upgrade harvester; or {repair_hint(source.parent)}",
         )
     try:
         return msgspec.convert(orjson.loads(body), Checkpoint)
@@ -80,9 +82,9 @@ def _checksum(version: int, body: bytes) -> str:
     return sha256(b"%b %d\n%b" % (FORMAT.encode(), version, body)).hexdigest()
 
 
-def _damaged(source: str, reason: str) -> DamagedError:
+def _damaged(source: Path, reason: str) -> DamagedError:
     return DamagedError(
         f"cannot read {source}: it is damaged",
         causes=[reason],
-        hint="start a new snapshot with `harvester run --fresh`; the published one is not affected",
+        hint=repair_hint(source.parent),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import stat
 import sys
@@ -49,6 +50,16 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         hint = _HINTS.get(error.errno or 0, "")
         raise LocalError(f"cannot {doing} {path}: {reason}", hint=hint) from error
+
+
+def fresh_run(dataset: Path) -> str:
+    """Return the command that begins a new snapshot in the folder of a dataset; its job file is not known here."""
+    return f"harvester run JOB --dataset {shlex.quote(dataset.resolve().name)} --fresh"
+
+
+def repair_hint(snapshot: Path) -> str:
+    """Say how to go on when a snapshot does not hold what was written."""
+    return f"`{fresh_run(snapshot.resolve().parent)}` makes a new snapshot; this one stays as it is"
 
 
 def write_all(fd: int, data: bytes) -> None:

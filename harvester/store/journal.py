@@ -10,7 +10,6 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 from harvester.errors import DamagedError
 from harvester.model import Page
@@ -26,9 +25,7 @@ from harvester.shard import (
     parse_page_header,
     read_journal,
 )
-from harvester.store.durable import Folder, explained, read_at, sync, write_all
-
-REPAIR_HINT: Final = "`harvester run --fresh` makes a new snapshot; this one stays as it is"
+from harvester.store.durable import Folder, explained, read_at, repair_hint, sync, write_all
 
 
 class Journal:
@@ -172,4 +169,6 @@ class Journal:
 
     def _damaged(self, offset: int, reason: str) -> DamagedError:
         path = self._folder.path / self.name
-        return DamagedError(f"{path} is damaged at offset {offset}", causes=[reason], hint=REPAIR_HINT)
+        return DamagedError(
+            f"{path} is damaged at offset {offset}", causes=[reason], hint=repair_hint(self._folder.path)
+        )

@@ -53,7 +53,8 @@ def require(compression: Compression) -> None:
         except ImportError as error:
             raise UsageError(
                 'cannot use compression = "zstd": the library is not installed',
-                hint='pip install "harvester[zstd]", or choose "gzip" or "none"',
+                hint="run pip install '.[zstd]' in the clone that harvester was installed from, or choose "
+                '"gzip" or "none"',
             ) from error
 
 

@@ -27,8 +27,8 @@ from harvester.shard import (
     index_record,
 )
 from harvester.store.checkpoint import Checkpoint, decode, encode
-from harvester.store.durable import TEMPORARY, Folder, make_folder, sync, write_all
-from harvester.store.journal import REPAIR_HINT, Journal
+from harvester.store.durable import TEMPORARY, Folder, make_folder, repair_hint, sync, write_all
+from harvester.store.journal import Journal
 from harvester.store.sealed import INDEX, hash_fault, index_records, sealed_stat, sound_pages
 from harvester.store.shardfile import require, write_shard
 
@@ -419,7 +419,7 @@ class Snapshot:
 
     def _replay(self, shard: int, *, repair: bool) -> dict[int, Kept]:
         if self.layout is None:  # it is durable before the first journal is
-            raise DamagedError(f"{self.path} has a journal of shard {shard} but no layout", hint=REPAIR_HINT)
+            raise DamagedError(f"{self.path} has a journal of shard {shard} but no layout", hint=repair_hint(self.path))
         journal = Journal(self._folder, self.layout, shard)
         records = journal.replay(repair=repair)
         self._journals[shard] = journal
@@ -435,7 +435,7 @@ class Snapshot:
         shown = causes[:_CAUSES_SHOWN]
         if len(shown) < len(causes):
             shown.append(f"and {len(causes) - len(shown)} more")
-        raise DamagedError(f"{self.path} does not hold what was written", causes=shown, hint=REPAIR_HINT)
+        raise DamagedError(f"{self.path} does not hold what was written", causes=shown, hint=repair_hint(self.path))
 
 
 def _read_checkpoint(folder: Folder) -> Checkpoint:
@@ -443,6 +443,6 @@ def _read_checkpoint(folder: Folder) -> Checkpoint:
     if data is None:
         raise DamagedError(
             f"cannot continue {folder.path}: there is no {CHECKPOINT}",
-            hint="start a new snapshot with `harvester run --fresh`",
+            hint=repair_hint(folder.path),
         )
-    return decode(data, str(folder.path / CHECKPOINT))
+    return decode(data, folder.path / CHECKPOINT)

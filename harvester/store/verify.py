@@ -11,7 +11,7 @@ import msgspec
 
 from harvester.errors import DamagedError, Exit
 from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Compression, Layout, PageRecord, ShardEntry, page_digest
-from harvester.store.durable import Folder
+from harvester.store.durable import Folder, repair_hint
 from harvester.store.folder import DatasetFolder
 from harvester.store.journal import Journal
 from harvester.store.sealed import INDEX, hash_fault, index_records
@@ -208,7 +208,7 @@ def _recorded(folder: Folder) -> tuple[Layout | None, dict[int, ShardEntry]]:
         raise DamagedError(
             f"cannot verify {folder.path}: {PACKAGE} is missing or damaged",
             causes=[str(error)],
-            hint="`harvester run --fresh` makes a new snapshot",
+            hint=repair_hint(folder.path),
         ) from error
     entries: dict[int, ShardEntry] = {}
     for position, resource in enumerate(found):
