@@ -149,6 +149,11 @@ class Frontier:
         return self._at(1) == DONE
 
     @property
+    def witness(self) -> int:
+        """A page that has been answered with rows, to see by whether anything is served; 0: there is none."""
+        return self._highest
+
+    @property
     def exhausted(self) -> bool:
         """Whether nothing is in flight and nothing is left to ask for."""
         if self.in_flight:

@@ -174,8 +174,8 @@ class Schedule:
         if member.health.down:
             if member.health.in_flight or member.health.rest(now):
                 return None
-            if member.frontier.first_done:
-                return Turn(member, 1, probe=True)
+            if member.frontier.witness:
+                return Turn(member, member.frontier.witness, probe=True)
         page = member.frontier.next()
         return None if page is None else Turn(member, page)
 
