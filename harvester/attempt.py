@@ -162,9 +162,9 @@ class Caller:
     def _is_the_pages(self, verdict: Verdict, before: Failures | None, health: Health, sent: float) -> bool:
         """Tell whose failure it is: the page's, or the host's.
 
-        An answer that is not the platform's, or that nobody can read, shows that the way is open: it is the page's. So is
-        a code that the platform gives to single queries, which has a number of tries of its own. Anything else is the
-        host's if nothing was served since the page last failed.
+        An answer that is not the platform's, or that nobody can read, shows that the way is open: it is the page's. So
+        is a code that the platform gives to single queries, which has a number of tries of its own. Anything else is
+        the host's if nothing was served since the page last failed.
         """
         alive = health.failed(sent, f"{verdict.code}: {verdict.meaning}")
         if verdict.then == "refused" or verdict.quarantine:
