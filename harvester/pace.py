@@ -110,7 +110,7 @@ class Pacer:
             self._probe_back.clear()
             await self._probe_back.wait()
             return False
-        limiter = await self._adjusted()
+        limiter = self._limiter if self._left > 0 else await self._adjusted()  # within a block nothing changes
         if limiter is None:
             return True
         if self._slots is not None and (wait := self._moment(self._slots) - self.now()) > DUE:
@@ -139,9 +139,9 @@ class Pacer:
     def _bucket(self, rate: float, burst: int) -> AsyncLimiter:
         """Return a bucket that a late waking does not cost its next permit: a little larger than the burst.
 
-        Where shared moments keep the pace it only guards it, so one permit larger, and never has to be waited for.
+        Where shared moments keep the pace it only guards it, so one burst larger, and it is never waited for.
         """
-        size = burst + (1.0 if self._slots is not None else min(SLACK_PART, rate * SLACK))
+        size = burst + (burst if self._slots is not None else min(SLACK_PART, rate * SLACK))
         return AsyncLimiter(size, size / rate)
 
     def _moment(self, slots: Slots) -> float:

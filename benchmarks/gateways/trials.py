@@ -109,9 +109,9 @@ def latency(settings: Settings, folder: Path) -> Iterator[Result]:
     steps: list[Step] = [(before, lambda server: server.set_latency(2.0))]
     arrivals, stepped = run_alone("haproxy", place(folder), settings, length, steps=steps, delay=0.02)
     after = per_second(arrivals, stepped[0], length - before)
-    yield case.finding("at 95 % of the limit after", settled(after, settings.limit, WHOLE), "s", at_most(30))
+    yield case.finding("at 95 % of the limit after", settled(after, settings.limit, WHOLE), "s", at_most(10))
     yield case.finding(
-        "accepted in the second half", share(after[len(after) // 2 :], settings.limit), "% of the limit", at_least(93)
+        "accepted in the second half", share(after[len(after) // 2 :], settings.limit), "% of the limit", at_least(95)
     )
     yield case.finding("refused", refused_share(after), "%", at_most(0.1))
     yield case.chart(settings.limit, per_second(arrivals, arrivals[0].at, length))
@@ -151,7 +151,7 @@ def shared(settings: Settings, folder: Path) -> Iterator[Result]:
         yield case.finding("refused", refused_share(seconds), "%", at_most(0.1))
         after = per_second(arrivals, killed, alone)
         yield case.finding(
-            "the other has the whole limit after", settled(after, settings.limit, WHOLE), "s", at_most(15)
+            "the other has the whole limit after", settled(after, settings.limit, WHOLE), "s", at_most(2)
         )
         yield case.chart(settings.limit, per_second(arrivals, began, together + alone))
 
