@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Final, cast
@@ -100,11 +101,11 @@ class AppRun:
 
     async def run(self) -> None:
         """Work until every dataset of the app is done, stopped or interrupted."""
-        async with Sender(self._settings.timeout) as sender:
-            caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
-            async with self._group:
-                self._staff(caller)
-        self._pacer.close()
+        with closing(self._pacer):
+            async with Sender(self._settings.timeout) as sender:
+                caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
+                async with self._group:
+                    self._staff(caller)
 
     def _staff(self, caller: Caller) -> None:
         """Have one worker per slot; those that are too many leave by themselves."""

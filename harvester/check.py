@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Final
 
 from msgspec import Struct
@@ -54,18 +55,17 @@ async def check(job: Job, datasets: Sequence[Dataset]) -> list[Finding]:
 
 
 async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Finding]:
-    pacer = pacer_for(app, job.run.limit_patience, Events())
     findings: list[Finding] = []
-    async with Sender(job.run.timeout) as sender:
-        caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
-        for dataset in datasets:
-            subject = Subject(dataset, Health(counter(), job.run.stall_patience))
-            decision = await caller.attempt(subject, 1, await pacer.permit())
-            if isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK:
+    with closing(pacer_for(app, job.run.limit_patience, Events())) as pacer:
+        async with Sender(job.run.timeout) as sender:
+            caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
+            for dataset in datasets:
+                subject = Subject(dataset, Health(counter(), job.run.stall_patience))
                 decision = await caller.attempt(subject, 1, await pacer.permit())
-            offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
-            findings.append(_finding(dataset, decision, offset))
-    pacer.close()
+                if isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK:
+                    decision = await caller.attempt(subject, 1, await pacer.permit())
+                offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
+                findings.append(_finding(dataset, decision, offset))
     return explain_permissions(findings)
 
 
