@@ -77,7 +77,8 @@ class DatasetRun:
         self._touched: set[int] = set()
         self._repairs: Counter[str] = Counter()  # of sealed pages
         self._earlier_calls = 0
-        self._span: list[str] = []
+        self._read: dict[str, str] = {}  # from when and until when pages were read, before this run
+        self._answers: list[datetime] = []  # the first and the last in this run
         self._take_over(snapshot.recover())
 
     @property
@@ -102,7 +103,7 @@ class DatasetRun:
         notes = snapshot.notes
         self._earlier_calls = notes.get("calls", 0)
         self._repairs.update(notes.get("repairs", {}))
-        self._span = notes.get("read", [])
+        self._read = notes.get("read", {})
         if totals := notes.get("totals"):
             frontier.totals = tuple(totals)
         if snapshot.layout is not None:
@@ -128,8 +129,7 @@ class DatasetRun:
     def accept(self, number: int, page: Page, at: datetime) -> bool:
         """Take in an answer; return whether the page is kept and a commit is due."""
         kept = self.frontier.arrived(number, page.rows, page_digest(page.lines), page.total)
-        stamp = at.astimezone(BEIJING).isoformat(timespec="seconds")
-        self._span = [self._span[0] if self._span else stamp, stamp]
+        self._answers[1:] = [at]
         if number == 1 and page.rows:
             self._page_size = max(page.rows, page.size or 0)
         if kept:
@@ -244,11 +244,20 @@ class DatasetRun:
         """Return the notes on what the event loop changes."""
         return {
             "calls": self.calls,
-            "read": self._span,
+            "read": self._read_between(),
             "totals": self.frontier.totals,
             "holes": list(self.frontier.holes),
             "rows_on_page_1": self.frontier.page_size,
         }
+
+    def _read_between(self) -> dict[str, str]:
+        """Return when the first and the last answer of the snapshot came, in Beijing time."""
+        if not self._answers:
+            return self._read
+        first, last = (
+            at.astimezone(BEIJING).isoformat(timespec="seconds") for at in (self._answers[0], self._answers[-1])
+        )
+        return {"from": self._read.get("from", first), "until": last}
 
     def _repaired(self) -> dict[str, Any]:
         """Return the notes on what only the writer's thread changes."""
@@ -276,7 +285,7 @@ class DatasetRun:
                 "pages": verdict.evidence["pages"],
                 "certificate": {
                     **asdict(verdict),
-                    "read": dict(zip(("from", "until"), self._span, strict=False)),
+                    "read": self._read_between(),
                     "scheme": self.snapshot.identity["address"].partition(":")[0],
                     "calls": self.calls,
                 },
