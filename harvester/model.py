@@ -63,7 +63,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
     """One dataset of a job: what to ask for, and under which name it is kept.
 
     ``service`` or ``url`` addresses a Wuhan interface, ``method`` a SIPOP operation. ``page_param`` and
-    ``first_page`` are already filled with the platform's own where the job file is silent.
+    ``first_page`` are already filled with the platform's own where the job file is silent. ``charset`` is that of the
+    answers, empty until it is known. ``key`` names the columns that tell rows apart; ``recheck`` is the number of pages
+    to read a second time, None for as many as a proof needs. ``max_calls`` is the platform's allowance until
+    ``calls_reset``: "day", "month" or a date, in Beijing time.
     """
 
     name: str
@@ -79,6 +82,13 @@ class Dataset(Struct, frozen=True, kw_only=True):
     paging: Literal["page", "none"] = "page"
     page_param: str = ""
     first_page: int = 1
+    charset: str = ""
+    key: tuple[str, ...] = ()
+    recheck: int | None = None
+    expect_rows: int | None = None
+    strict: bool = False
+    max_calls: int | None = None
+    calls_reset: str = "month"
 
 
 class Request(Struct, frozen=True, gc=False):
@@ -112,6 +122,7 @@ class Page(Struct, frozen=True, gc=False):
     ``lines`` holds ``rows`` JSON texts, each ended by ``\n``. ``number`` and ``size`` are what the answer echoes,
     ``total`` the count of all matches, each ``None`` where the answer is silent. ``repairs`` names what had to be
     changed to get at the rows (see ``envelope``). ``single`` says that one object came where a list is usual.
+    ``charset`` is the one that this answer gives evidence for; empty where every byte is ASCII, which fits all.
     """
 
     lines: bytes
@@ -121,6 +132,7 @@ class Page(Struct, frozen=True, gc=False):
     total: int | None = None
     repairs: tuple[str, ...] = ()
     single: bool = False
+    charset: str = ""
 
 
 class Kind(Enum):
@@ -214,6 +226,9 @@ class Platform(Protocol):
 
     def target(self, dataset: Dataset) -> str:
         """Return the full address of the dataset's calls, for identity and for people."""
+
+    def operation(self, dataset: Dataset) -> str:
+        """Return the name under which the platform counts the dataset's calls: the method or service."""
 
     def build(self, dataset: Dataset, page: int) -> Request:
         """Make the unsigned call for a page, counted in the platform's own numbers."""

@@ -131,6 +131,11 @@ def target(dataset: Dataset) -> str:
     return f"{dataset.app.url}?method={dataset.method}"
 
 
+def operation(dataset: Dataset) -> str:
+    """Return the method."""
+    return dataset.method
+
+
 def build(dataset: Dataset, page: int) -> Request:
     """Make the unsigned call; ``body`` is the business input ``param``, serialised once."""
     param = dict(dataset.params)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 from msgspec import Raw, Struct
@@ -117,6 +117,11 @@ def complaint(dataset: Dataset) -> tuple[str, str] | None:
 def target(dataset: Dataset) -> str:
     """Return the address of the interface: a whole ``url``, or ``service`` below the app's base."""
     return dataset.url or _joined(dataset.app.url, dataset.service)
+
+
+def operation(dataset: Dataset) -> str:
+    """Return the interface's name, however it is addressed."""
+    return dataset.service or urlsplit(dataset.url).path.rstrip("/").rpartition("/")[2]
 
 
 @lru_cache(maxsize=1024)
