@@ -86,6 +86,7 @@ class AppRun:
         self._events = events
         self._writer = writer
         self._pacer = pacer_for(app, settings.limit_patience, events)
+        self._budget = budget
         self._schedule = Schedule(members, budget, counter)
         self._concurrency = None
         self._slots = UNPACED
@@ -104,6 +105,10 @@ class AppRun:
         with closing(self._pacer):
             async with Sender(self._settings.timeout) as sender:
                 caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
+                for member in self.members:
+                    if member.ledger is not None:
+                        member.ledger.use_clock(lambda: caller.clock.now(counter()))
+                    await self._go_on(member)
                 async with self._group:
                     self._staff(caller)
 
@@ -130,11 +135,11 @@ class AppRun:
         while len(self._workers) <= self._slots and (turn := await self._schedule.take()) is not None:
             member = cast(DatasetRun, turn.member)
             permitted = await self._pacer.permit()
-            if member.stopped or not (turn.probe or member.frontier.wanted(turn.page)):
-                # The end was found, or the platform refused, while this turn waited for its permit.
+            if not await self._may_call(turn, member):
                 self._pacer.answered(permitted, accepted=False)
                 self._schedule.again(turn, after=0)
                 self._schedule.give_back(turn, called=False, kept=False)
+                await self._go_on(member)
                 continue
             self._sending.add(me)
             crowd = len(self._sending)
@@ -149,10 +154,51 @@ class AppRun:
             self._schedule.give_back(turn, called=True, kept=kept)
             if kept and isinstance(decision, Keep):
                 await self._writer.add(member, len(decision.page.lines))
-            if not member.concluded and not member.frontier.in_flight and member.frontier.exhausted:
+            if not member.pages.in_flight:
                 self._sending.add(me)  # not to be cancelled before its time either
-                await self.conclude(member)
+                await self._go_on(member)
                 self._sending.discard(me)
+
+    async def _may_call(self, turn: Turn, member: DatasetRun) -> bool:
+        """Look once more before a call: the end may have been found meanwhile, or the allowance used up."""
+        if member.finished or not (turn.probe or member.pages.wanted(turn.page)):
+            return False
+        if member.ledger is None or not member.metered:
+            return True
+        taken = await asyncio.to_thread(member.ledger.take)
+        if taken and self._schedule.closed:  # the run was stopped meanwhile
+            await asyncio.to_thread(member.ledger.give_back)
+            return False
+        if not taken:
+            resets = member.ledger.state().resets
+            when = f", which resets on {resets:%Y-%m-%d} (Beijing time)" if resets else ""
+            member.stop = Stop(
+                exit=Exit.BUDGET,
+                message=f"the allowance of {member.dataset.max_calls:,} calls is used up{when}",
+                hint="run again when it resets; `harvester quota JOB` shows what is left",
+            )
+        return taken
+
+    async def _go_on(self, member: DatasetRun) -> None:
+        """Take a dataset to its next phase, or to its end, if nothing of the present one is left."""
+        while not (member.concluded or member.changing or member.pages.in_flight) and member.pages.exhausted:
+            member.changing = True
+            try:
+                if not member.stopped and member.frontier.complete:
+                    await self._writer.do(member.settle())
+                    if member.go_on(self._calls_left(member)):
+                        continue
+                await self.conclude(member)
+            finally:
+                member.changing = False
+                self._schedule.wake()
+
+    def _calls_left(self, member: DatasetRun) -> int | None:
+        """Return how many calls a dataset may still make, by the run's bound and the platform's allowance."""
+        allowed = [] if self._budget.calls is None else [self._budget.calls]
+        if member.ledger is not None and (left := member.ledger.state().left) is not None:
+            allowed.append(left)
+        return min(allowed, default=None)
 
     def _adapt(self, concurrency: Concurrency, sent: float, crowd: int, caller: Caller) -> None:
         """Let the number of calls in flight follow what an answer has shown."""
@@ -175,7 +221,7 @@ class AppRun:
         if member.concluded:
             return
         member.concluded = True
-        if not member.stopped and not member.frontier.complete:
+        if not member.stopped and not member.planned and not member.frontier.complete:
             member.stop = self._unfinished(member)
         try:
             await self._writer.do(member.last_batch())
@@ -196,7 +242,7 @@ class AppRun:
     def _unfinished(self, member: DatasetRun) -> Stop:
         missing = member.frontier.missing()
         if not missing:
-            return Stop(exit=Exit.OPEN_PAGES, message="the end of the list could not be established")
+            return self._endless(member)
         shown = ", ".join(f"{page:,}" for page in missing[:5]) + (
             f" and {len(missing) - 5:,} more" if missing[5:] else ""
         )
@@ -209,11 +255,24 @@ class AppRun:
             + ("; bytes that nobody could read are in quarantine/ of the snapshot" if member.unreadable else ""),
         )
 
+    @staticmethod
+    def _endless(member: DatasetRun) -> Stop:
+        """Say why no end was found although nothing is left to ask for."""
+        page = member.frontier.failing
+        if not page:
+            return Stop(exit=Exit.OPEN_PAGES, message="the end of the list could not be established", hint="run again")
+        return Stop(
+            exit=Exit.REFUSED,
+            message=f"refused by the platform: page {page:,}: {member.failures.get(page, '')}; pages further on do not "
+            "fail alike, so this is not the end of the list",
+            hint="if the platform mends the page, run again: what is kept is not fetched again",
+        )
+
     # -- what follows from an answer ----------------------------------------------------------------------------
 
     def _follow(self, turn: Turn, member: DatasetRun, decision: Decision) -> bool:
         """Act on a decision; return whether a page was kept."""
-        name, frontier = member.dataset.name, member.frontier
+        name = member.dataset.name
         if not (isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK):
             self._schedule.together()
         match decision:
@@ -224,19 +283,31 @@ class AppRun:
                 return False if turn.probe else member.accept(turn.page, page, datetime.now(UTC))
             case Again(verdict, after, paused):
                 self._again(member, verdict, paused)
-                self._schedule.again(turn, after)
-            case Leave(verdict, body):
-                self._events.tell("left open", dataset=name, page=turn.page, code=verdict.code, text=verdict.text)
-                if body:
-                    member.set_aside(turn.page, body, verdict.meaning)
-                member.failures[turn.page] = told(verdict)
-                if not turn.probe:
-                    frontier.leave_open(turn.page)
-            case Refuse(verdict):
-                self._refuse(member, verdict)
-                if not turn.probe:
-                    frontier.leave_open(turn.page)
+                if turn.probe or not member.past_end(turn.page, verdict, final=False):
+                    self._schedule.again(turn, after)
+                else:
+                    member.failures[turn.page] = told(verdict)
+            case Leave() | Refuse():
+                if turn.probe or not member.past_end(turn.page, decision.verdict, final=True):
+                    self._give_up(turn, member, decision)
+                else:
+                    member.failures[turn.page] = told(decision.verdict)
         return False
+
+    def _give_up(self, turn: Turn, member: DatasetRun, decision: Leave | Refuse) -> None:
+        """Leave a page open, or stop whomever the platform refuses."""
+        verdict = decision.verdict
+        if isinstance(decision, Refuse):
+            self._refuse(member, verdict)
+        else:
+            self._events.tell(
+                "left open", dataset=member.dataset.name, page=turn.page, code=verdict.code, text=verdict.text
+            )
+            if decision.body:
+                member.set_aside(turn.page, decision.body, verdict.meaning)
+            member.failures[turn.page] = told(verdict)
+        if not turn.probe:
+            member.pages.leave_open(turn.page)
 
     def _again(self, member: DatasetRun, verdict: Verdict, paused: float) -> None:
         name = member.dataset.name
@@ -251,6 +322,14 @@ class AppRun:
                     text=verdict.text,
                     seconds=round(paused, 2),
                     rate=round(self._pacer.rate, 2) if isfinite(self._pacer.rate) else None,
+                )
+            member.limited += 1
+            if member.metered and member.limited > 1 and not member.finished:
+                member.stop = Stop(
+                    exit=Exit.BUDGET,
+                    message=f"over the limit twice, so the allowance is probably used up: {told(verdict)}",
+                    hint="run again when it resets; if `harvester quota JOB` says that calls are left, put it right "
+                    "with --set-used",
                 )
             if self._pacer.exhausted:
                 self._stop_all(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
@@ -12,13 +14,17 @@ from msgspec.structs import replace
 
 from harvester.app_run import pacer_for, permission_note, told
 from harvester.attempt import Again, Caller, Decision, Keep, Refuse, Subject, counter
-from harvester.errors import Exit, worst
+from harvester.dataset_run import DatasetRun
+from harvester.errors import Exit, HarvesterError, worst
 from harvester.events import Events
 from harvester.health import Health
 from harvester.job import Job
+from harvester.ledger import counted_calls
+from harvester.lifecycle import Published, choose, identity
 from harvester.model import App, Dataset, Kind, Page
 from harvester.platforms import PLATFORMS
 from harvester.send import Sender
+from harvester.store.folder import DatasetFolder
 
 FIRST_ROW: Final = 60  # characters of the first row that are shown
 
@@ -46,7 +52,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 async def check(job: Job, datasets: Sequence[Dataset]) -> list[Finding]:
-    """Look at every dataset once, app by app."""
+    """Look at every dataset once, app by app. Page 1 of a dataset with an allowance is kept: its call was paid for."""
     findings = []
     for app in {dataset.app.name: dataset.app for dataset in datasets}.values():
         of_app = [dataset for dataset in datasets if dataset.app.name == app.name]
@@ -59,14 +65,60 @@ async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Fi
     with closing(pacer_for(app, job.run.limit_patience, Events())) as pacer:
         async with Sender(job.run.timeout) as sender:
             caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
-            for dataset in datasets:
-                subject = Subject(dataset, Health(counter(), job.run.stall_patience))
-                decision = await caller.attempt(subject, 1, await pacer.permit())
-                if isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK:
-                    decision = await caller.attempt(subject, 1, await pacer.permit())
-                offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
-                findings.append(_finding(dataset, decision, offset))
+            findings = [await _check_dataset(job, dataset, caller) for dataset in datasets]
     return explain_permissions(findings)
+
+
+async def _check_dataset(job: Job, dataset: Dataset, caller: Caller) -> Finding:
+    subject = Subject(dataset, Health(counter(), job.run.stall_patience))
+    decision: Decision | None = None
+    with ExitStack() as stack:
+        ledger = counted_calls(dataset, stack)
+        if ledger is not None:
+            ledger.use_clock(lambda: caller.clock.now(counter()))
+        while decision is None or (isinstance(decision, Again) and decision.verdict.kind is Kind.CLOCK):
+            again = decision is not None
+            if ledger is not None and not ledger.take():
+                return _used_up(dataset)
+            decision = await caller.attempt(subject, 1, await caller.pacer.permit())
+            if again:
+                break
+    offset = round(caller.clock.now(counter()) - time.time()) if caller.clock.known else None
+    finding = _finding(dataset, decision, offset)
+    if dataset.max_calls is not None and isinstance(decision, Keep):
+        try:
+            await asyncio.to_thread(keep_first, job, dataset, decision.page)
+        except HarvesterError as error:
+            finding = replace(finding, message=f"page 1 could not be kept for `run`: {error.message}")
+    return finding
+
+
+def keep_first(job: Job, dataset: Dataset, page: Page) -> None:
+    """Keep page 1 where a run will look for it, unless a mirror is published or has it already."""
+    folder = DatasetFolder(job.output / dataset.name)
+    with folder.lock():
+        now = datetime.now(UTC)
+        chosen = choose(folder, identity(dataset, PLATFORMS[dataset.app.platform]), fresh=False, now=now)
+        if isinstance(chosen, Published):
+            return
+        health = Health(counter(), job.run.stall_patience)
+        layout = (job.run.rows_per_shard, job.run.compression)
+        run = DatasetRun(dataset, folder, chosen, health, layout, planning=True)
+        run.counts.calls = 1
+        if run.frontier.next() == 1:
+            run.accept(1, page, now)
+        run.last_batch()()
+
+
+def _used_up(dataset: Dataset) -> Finding:
+    return Finding(
+        dataset=dataset.name,
+        app=dataset.app.name,
+        state="over limit",
+        exit=Exit.BUDGET,
+        message=f"the allowance of {dataset.max_calls:,} calls is used up; nothing was sent",
+        hint="`harvester quota JOB` shows when it resets",
+    )
 
 
 def _finding(dataset: Dataset, decision: Decision, offset: int | None) -> Finding:

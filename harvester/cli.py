@@ -169,6 +169,39 @@ def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: b
     return code
 
 
+@main.command(example="harvester plan job.toml")
+@click.argument("job_file", metavar="JOB", type=PATH)
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one (repeatable).")
+@click.option("--output", type=PATH, metavar="DIR", help="Instead of the job file's `output`.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@CSV
+@JSON
+def plan(
+    job_file: Path, *, datasets: tuple[str, ...], output: Path | None, quiet: bool, as_csv: bool, as_json: bool
+) -> int:
+    """Find the end of every list in a few calls: pages, rows, calls, time, share of the allowance.
+
+    What is read for that is kept, and not read again by `run`.
+    """
+    from harvester.harvest import Options, mirror  # noqa: PLC0415
+    from harvester.plan import FIELDS, plans_of  # noqa: PLC0415
+
+    job = _load(job_file, output=output)
+    options = Options(datasets=datasets, plan=True)
+    result = _with_progress(
+        lambda events, interrupt: mirror(job, options, events=events, interrupt=interrupt), quiet=quiet, verbose=False
+    )
+    found = plans_of(result)
+    _print_table(FIELDS, found, as_csv=as_csv, as_json=as_json)
+    for item in found:
+        for text in (item.remark, item.hint and f"hint: {item.hint}"):
+            if text:
+                say(f"{item.dataset}: {text}")
+    if result.exit is Exit.OK:
+        say(f"next: {_run_command(job_file, datasets, output)}")
+    return result.exit
+
+
 @main.command(example="harvester status job.toml\nharvester status mirror")
 @click.argument("path", metavar="JOB_OR_DIR", type=PATH)
 @CSV
@@ -197,45 +230,89 @@ def status(path: Path, *, as_csv: bool, as_json: bool) -> int:
 @click.argument("path", metavar="DIR", type=PATH)
 @JSON
 def verify(path: Path, *, as_json: bool) -> int:
-    """Compare shards with what was recorded of them: digests, rows, pages, gaps.
+    """Compare shards with what was recorded of them: digests, rows, pages, gaps; and the certificate with its evidence.
 
     One symbol per shard: . good, X damaged, ? missing, o open pages, + extra file.
     """
     from msgspec.structs import asdict  # noqa: PLC0415
 
     from harvester.status import dataset_folders  # noqa: PLC0415
-    from harvester.store.verify import is_snapshot, snapshots_in, verify_snapshot  # noqa: PLC0415
+    from harvester.store.verify import is_snapshot, snapshots_in  # noqa: PLC0415
 
     found: dict[str, Verification] = {}
-    problems: list[HarvesterError] = []
+    codes: list[Exit] = []
     damaged: list[str] = []
     single = is_snapshot(path)
     for folder in [path] if single else dataset_folders(path):
         dataset = (folder.resolve().parent if single else folder.resolve()).name
         try:
             for place in snapshots_in(folder):
-                verification = found[str(place)] = verify_snapshot(place)
-                if not as_json:
-                    click.echo(f"{place}  {_verified(verification)}")
-                for shard in verification.shards:
-                    for reason in shard.reasons:
-                        say(f"  {shard.name}: {reason}")
-                if verification.exit is Exit.LOCAL:
+                found[str(place)], code = _look_at(place, quiet=as_json)
+                codes.append(code)
+                if code is Exit.LOCAL:
                     damaged.append(dataset)
         except LocalError as error:  # the other datasets are looked at all the same
-            problems.append(error)
+            codes.append(error.exit)
             damaged.append(dataset)
             say(f"error: {error}")
-    if not found and not problems:
+    if not codes:
         raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
     if as_json:
         _print_json(
             {place: {**asdict(item), "symbols": item.symbols, "exit": item.exit} for place, item in found.items()}
         )
-    code = worst([*(item.exit for item in found.values()), *(error.exit for error in problems)])
     said = {Exit.OK: "no damage found", Exit.OPEN_PAGES: f"open pages; next: {_run_command('JOB')}"}
+    code = worst(codes)
     say(said.get(code, f"damage found; next: {_run_command('JOB', dict.fromkeys(damaged))} --fresh"))
     return code
+
+
+def _look_at(place: Path, *, quiet: bool) -> tuple[Verification, Exit]:
+    """Verify one snapshot, its certificate too, and say what is wrong."""
+    from harvester.recount import snapshot_fault  # noqa: PLC0415
+    from harvester.store.verify import verify_snapshot  # noqa: PLC0415
+
+    verification = verify_snapshot(place)
+    if not quiet:
+        click.echo(f"{place}  {_verified(verification)}")
+    for shard in verification.shards:
+        for reason in shard.reasons:
+            say(f"  {shard.name}: {reason}")
+    fault = "" if verification.exit is Exit.LOCAL else snapshot_fault(place)
+    if fault:
+        say(f"  {fault}")
+    return verification, Exit.LOCAL if fault else verification.exit
+
+
+@main.command(example="harvester quota job.toml\nharvester quota job.toml --dataset inventions --set-used 12")
+@click.argument("job_file", metavar="JOB", type=PATH)
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one (repeatable).")
+@click.option("--set-used", type=click.IntRange(0, 1_000_000_000), metavar="N", help="What the platform has counted.")
+@CSV
+@JSON
+def quota(job_file: Path, *, datasets: tuple[str, ...], set_used: int | None, as_csv: bool, as_json: bool) -> int:
+    """Say how many calls of each allowance are used, left, and when it resets in Beijing time. Sends nothing."""
+    from time import time  # noqa: PLC0415
+
+    from harvester.harvest import wanted  # noqa: PLC0415
+    from harvester.quota import quotas  # noqa: PLC0415
+    from harvester.quota import set_used as put_right  # noqa: PLC0415
+    from harvester.slots import state_folder  # noqa: PLC0415
+
+    job, state = _load(job_file, secrets=False, ids=True), state_folder(os.environ)
+    chosen = wanted(job, datasets)
+    if set_used is not None:
+        changed = put_right(job, datasets, state, time, set_used)
+        say(f"{changed.name}: {set_used:,} call{'s'[: set_used != 1]} counted as used from now on")
+    found = quotas(job, chosen, state, time)
+    fields = ("dataset", "operation", "allowance", "used", "left", "resets", "shared_with")
+    _print_table(fields, found, as_csv=as_csv, as_json=as_json)
+    for each in found:
+        if each.problem:
+            say(f"{each.dataset}: {each.problem}" + (f"\nhint: {each.hint}" if each.hint else ""))
+    if not found:
+        say("no dataset has `max_calls`, and no call was counted")
+    return Exit.LOCAL if any(each.problem for each in found) else Exit.OK
 
 
 @main.command(
@@ -253,12 +330,12 @@ def simulate(*, write_job: Path | None, **given: Any) -> int:  # noqa: ANN401 - 
 # What commands share
 
 
-def _load(path: Path, *, output: Path | None = None, secrets: bool = True) -> Job:
+def _load(path: Path, *, output: Path | None = None, secrets: bool = True, ids: bool = False) -> Job:
     from msgspec.structs import replace  # noqa: PLC0415
 
     from harvester.job import Job  # noqa: PLC0415
 
-    job = Job.load(path, secrets=secrets)
+    job = Job.load(path, secrets=secrets, ids=ids)
     for warning in job.warnings:
         say(f"warning: {warning}")
     return replace(job, output=output.absolute()) if output else job

@@ -1,30 +1,41 @@
-"""One dataset in one run: its pages on the way from the frontier to the snapshot, and its result."""
+"""One dataset in one run: its pages on the way from the platform to the keeper, phase by phase, and its result.
+
+The event loop brings answers in (``accept``) and hands pages over (``batch``); what waits for the disk is the keeper's.
+A run goes through phases. First the frontier finds the pages and their end. When all are here, they are read a second
+time as far as a proof needs; what has changed meanwhile is replaced, and the frontier looks at the end once more.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import secrets
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
 
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
-from harvester import __version__, certificate
+from harvester import __version__
 from harvester.attempt import Subject
-from harvester.certificate import Certificate, Evidence
-from harvester.errors import Exit
+from harvester.certificate import EndFacts, Evidence, ReadAgain, SizeFacts, TotalFacts, share_below, wanted_again
+from harvester.errors import Exit, UsageError
 from harvester.events import Counts
-from harvester.frontier import End, Frontier
+from harvester.frontier import EMPTY, FAILURE, End, Frontier
 from harvester.health import Health
-from harvester.lifecycle import OVER
-from harvester.model import About, Dataset, Page
-from harvester.shard import Compression, Layout, ShardEntry, page_digest, resources
+from harvester.keeper import Batch, Keeper
+from harvester.ledger import Ledger
+from harvester.model import About, Dataset, Kind, Page, Verdict
+from harvester.outlook import Outlook, outlook
+from harvester.page_size import PageSize
+from harvester.second_reading import ROUNDS, SecondReading
+from harvester.shard import Compression, page_digest
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Kept, Snapshot
 
+MANY: Final = 100  # holes that a list may have, or one page in so many if that is more
 BEIJING: Final = timezone(timedelta(hours=8))
+_NOTHING: Final = Page(b"", 0)
 
 
 class Stop(Struct, frozen=True, kw_only=True):
@@ -39,14 +50,17 @@ class Stop(Struct, frozen=True, kw_only=True):
 class DatasetRun:
     """The state of one dataset while it is mirrored.
 
-    The event loop brings pages in (``accept``) and hands them over (``batch``); the writer's thread makes them durable.
-
     Args:
         dataset: what is mirrored.
         folder: where, locked.
         snapshot: which is filled.
         health: of its host.
         layout: rows per shard and compression of a snapshot that has no layout yet.
+        ledger: where its calls are counted.
+        planning: only the end is looked for; nothing is judged or published.
+
+    Raises:
+        UsageError: the job file names another charset than the one the snapshot was read with.
     """
 
     def __init__(
@@ -56,30 +70,46 @@ class DatasetRun:
         snapshot: Snapshot,
         health: Health,
         layout: tuple[int, Compression],
+        *,
+        ledger: Ledger | None = None,
+        planning: bool = False,
     ) -> None:
-        self.dataset = dataset
-        self.folder = folder
+        self.subject = Subject(_with_charset(dataset, snapshot), health)
         self.snapshot = snapshot
-        self.subject = Subject(dataset, health)
-        self.frontier = Frontier(paged=dataset.paging == "page")
+        self.keeper = Keeper(dataset, folder, snapshot, layout)
+        self.ledger = ledger
+        self.planning = planning
+        self.frontier = self._new_frontier()
+        self.reading: SecondReading | None = None
         self.counts = Counts()
         self.stop: Stop | None = None
-        self.certificate: Certificate | None = None
-        self.published = False
         self.concluded = False
-        self._wanted_layout = layout
-        self._page_size = 0
+        self.changing = False  # from one phase to the next
         self.unreadable = False
+        self._given_up = ""
+        self.limited = 0  # answers over the limit since the last good one
+        self._failing: dict[str, set[int]] = {}  # pages that failed and might be past the end, by code
         self.failures: dict[int, str] = {}  # why pages stayed open
+        self.last_rows_page = self.last_rows = 0  # the highest page seen in this run, and its rows
+        self._size = PageSize()
+        self._layout_size = 0
+        self._again = ReadAgain()
+        self._rounds = 0
+        self._mended = 0
         self._pending: list[tuple[int, Page]] = []
         self._unread: list[tuple[int, bytes, str]] = []
-        self._open: dict[int, tuple[int, tuple[str, ...]]] = {}  # rows and repairs of durable pages not sealed yet
-        self._touched: set[int] = set()
-        self._repairs: Counter[str] = Counter()  # of sealed pages
         self._earlier_calls = 0
+        self._noted = 0  # calls that the ledger was told of
         self._read: dict[str, str] = {}  # from when and until when pages were read, before this run
         self._answers: list[datetime] = []  # the first and the last in this run
         self._take_over(snapshot.recover())
+
+    # -- what others ask ----------------------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> Dataset:
+        """What is mirrored, with its charset as soon as that is known."""
+        return self.subject.dataset
 
     @property
     def health(self) -> Health:
@@ -87,167 +117,343 @@ class DatasetRun:
         return self.subject.health
 
     @property
+    def pages(self) -> Frontier | SecondReading:
+        """The pages to ask for in the present phase."""
+        return self.reading or self.frontier
+
+    @property
+    def metered(self) -> bool:
+        """Whether every call is paid for: then one is under way at a time."""
+        return self.dataset.max_calls is not None
+
+    @property
     def stopped(self) -> bool:
         """Whether no more calls are wanted."""
         return self.stop is not None
 
     @property
-    def rows(self) -> int:
-        """Rows that are durable."""
-        sealed = sum(entry.rows for entry in self.snapshot.sealed.values())
-        return sealed + sum(rows for rows, _ in self._open.values())
+    def finished(self) -> bool:
+        """Whether the dataset needs nothing more in this run."""
+        return self.stopped or self.concluded
+
+    @property
+    def published(self) -> bool:
+        """Whether readers see the snapshot."""
+        return self.keeper.published
+
+    @property
+    def planned(self) -> bool:
+        """Whether the end, which a plan looks for, has been found."""
+        return self.planning and self.frontier.supposed() is not None
+
+    def outlook(self, rate: float | None) -> Outlook | None:
+        """Say what a run will take from here on, at so many calls a second; None if the end is not known."""
+        end = self.frontier.supposed()
+        if end is None or not self.planning:
+            return None
+        totals = self.frontier.totals
+        return outlook(
+            self.dataset,
+            pages=end.last,
+            missing=max(0, end.last - self.frontier.done_until(end.last)),
+            page_size=self._size.rows,
+            last_rows=self.last_rows if self.last_rows_page == end.last else 0,
+            total=None if totals is None else totals[2],
+            left=None if self.ledger is None else self.ledger.state().left,
+            rate=rate,
+            settled=self.frontier.end is not None or not self.frontier.beyond,
+            empty_end=end.how == EMPTY,
+        )
+
+    @property
+    def calls(self) -> int:
+        """Calls for this snapshot, in this run and those before it."""
+        return self._earlier_calls + self.counts.calls
+
+    # -- continuing ---------------------------------------------------------------------------------------------
+
+    def _new_frontier(self) -> Frontier:
+        return Frontier(paged=self.dataset.paging == "page", frugal=self.metered, streaming=not self.planning)
 
     def _take_over(self, kept: Iterable[Kept]) -> None:
         """Continue where the snapshot was left."""
-        snapshot, frontier = self.snapshot, self.frontier
-        notes = snapshot.notes
+        snapshot, frontier, notes = self.snapshot, self.frontier, self.snapshot.notes
         self._earlier_calls = notes.get("calls", 0)
-        self._repairs.update(notes.get("repairs", {}))
         self._read = notes.get("read", {})
-        if totals := notes.get("totals"):
-            frontier.totals = tuple(totals)
+        frontier.echoes = notes.get("echoes")
         if snapshot.layout is not None:
-            self._page_size = frontier.page_size = notes.get("rows_on_page_1", snapshot.layout.page_size)
-        digests = snapshot.edge_digests()
-        for entry in snapshot.sealed.values():
-            frontier.restore(entry.first, entry.last)
-        holes = set(notes.get("holes", []))
-        for page in kept:
-            frontier.restore(page.page, page.page)
-            digests[page.page] = page.digest
-            self._open[page.page] = page.rows, tuple(notes.get("open_repairs", {}).get(str(page.page), ()))
-            if not page.rows:
-                holes.add(page.page)
-        frontier.restore_digests(digests)
-        frontier.holes = sorted(holes)
+            self._layout_size = snapshot.layout.page_size
+            self._size.first(notes.get("rows_on_page_1", 0), notes.get("size_on_page_1"))
+            frontier.page_size = self._size.rows
+        if totals := notes.get("totals"):
+            frontier.restore_totals(tuple(totals), frontier.page_size)
+        self._restore(kept, holes=set(notes.get("holes", [])))
+        frontier.restore_beyond({int(page): how for page, how in notes.get("beyond", {}).items()})
         if snapshot.end is not None:
             frontier.restore_end(End(snapshot.end["last"], snapshot.end["how"], tuple(snapshot.end["beyond"])))
         self.counts.kept = frontier.done
 
-    # -- in the event loop --------------------------------------------------------------------------------------
+    def _restore(self, kept: Iterable[Kept], holes: set[int], without: frozenset[int] = frozenset()) -> None:
+        """Tell the frontier what is kept, sealed or in journals."""
+        frontier, digests = self.frontier, self.snapshot.edge_digests()
+        for entry in self.snapshot.sealed.values():
+            first = entry.first
+            for page in sorted(page for page in without if entry.first <= page <= entry.last):
+                if first < page:
+                    frontier.restore(first, page - 1)
+                first = page + 1
+            if first <= entry.last:
+                frontier.restore(first, entry.last)
+        for found in kept:
+            frontier.restore(found.page, found.page)
+            digests[found.page] = found.digest
+            self.keeper.recovered(found)
+            if not found.rows:
+                holes.add(found.page)
+        witness = frontier.witness
+        if witness not in digests and (digest := self.snapshot.digest_of(witness)):
+            digests[witness] = digest
+        frontier.restore_holes(sorted(holes - without))
+        frontier.restore_digests(digests)
+
+    # -- answers ------------------------------------------------------------------------------------------------
 
     def accept(self, number: int, page: Page, at: datetime) -> bool:
         """Take in an answer; return whether the page is kept and a commit is due."""
-        kept = self.frontier.arrived(number, page.rows, page_digest(page.lines), page.total)
         self._answers[1:] = [at]
+        self.limited = 0
+        if page.charset and not self.dataset.charset:
+            self.subject.dataset = replace(self.dataset, charset=page.charset)
+        kept = self._accept_again(number, page) if self.reading is not None else self._accept_first(number, page)
+        if kept is not None:
+            self._pending.append((number, kept))
+            self.counts.rows += kept.rows
+        return kept is not None
+
+    def _accept_first(self, number: int, page: Page) -> Page | None:
+        frontier, size = self.frontier, self._size
         if number == 1 and page.rows:
-            self._page_size = max(page.rows, page.size or 0)
-        if kept:
-            self._pending.append((number, page))
-            self.counts.pages += 1
-            self.counts.rows += page.rows
-        return kept
+            size.first(page.rows, page.size)
+            self._layout_size = self._layout_size or max(page.rows, page.size or 0)
+        elif page.rows and (why := size.changed(number, page.rows, page.size, mid_list=number < frontier.certain)):
+            self._give_up(why)
+        echo = None if page.number is None else page.number - self.dataset.first_page + 1
+        kept = frontier.arrived(number, page.rows, page_digest(page.lines), total=page.total, echo=echo)
+        if page.rows and number == frontier.witness:
+            self.last_rows_page, self.last_rows = number, page.rows
+        if frontier.endless:
+            self._give_up(f"the list does not end: page {number:,} still has rows of its own", moved=False)
+        if len(frontier.holes) > max(MANY, frontier.done // MANY):
+            self._give_up(f"{len(frontier.holes):,} pages stayed empty although rows follow", moved=False)
+        if not kept:
+            return None
+        self.counts.pages += 1
+        return page if not frontier.holes or number not in frontier.holes else _NOTHING
+
+    def _accept_again(self, number: int, page: Page) -> Page | None:
+        """Compare a page with what is kept of it; return it if it has changed."""
+        assert self.reading is not None  # noqa: S101 - for the type checker; the caller has looked
+        self.frontier.saw_total(page.total)
+        if number == 1 and self.frontier.done > 1 and page.rows and page.rows != self._size.rows:
+            self._give_up(f"page 1 has {page.rows:,} rows now, it had {self._size.rows:,} before")
+        expected = self.snapshot.digest_of(number) or page_digest(b"")
+        same = page_digest(page.lines) == expected
+        self.reading.arrived(number, same=same, rows=page.rows)
+        if not same and page.rows and number in self.frontier.holes:
+            self.frontier.holes.remove(number)
+        return None if same or not page.rows or number > self.frontier.done else page
+
+    def past_end(self, page: int, verdict: Verdict, *, final: bool) -> bool:
+        """Tell whether a failure is taken for a sign that the list has ended.
+
+        It must be the platform's word on this one page: no rate, credential or permission, nothing that a network in
+        between says. One that may pass has to come twice, or have come from another page past the end.
+        """
+        if self.reading is not None or verdict.kind not in {Kind.REFUSED, Kind.AGAIN} or verdict.concerns == "app":
+            return False
+        if verdict.about == "permission" or verdict.quarantine or verdict.then == "refused":
+            return False
+        if verdict.kind is Kind.AGAIN and not final and page > self.frontier.certain:
+            alike = self._failing.setdefault(verdict.code, set())
+            again = page in alike and (tries := self.subject.failures.get(page)) is not None and tries.count > 1
+            alike.add(page)
+            if verdict.code.startswith(("HTTP", "no ")) or not (again or len(alike) > 1):
+                return False
+        return self.frontier.failed(page, verdict.code)
 
     def set_aside(self, page: int, body: bytes, why: str) -> None:
         """Keep an answer that nobody could read, for somebody to look at."""
         self.unreadable = True
         self._unread.append((page, body, why))
 
+    def _give_up(self, why: str, *, moved: bool = True) -> None:
+        """Refuse to go on with a snapshot whose pages do not fit together."""
+        if self.stop is None:
+            told = f"the page size changed while pages were read, so every row boundary moved: {why}" if moved else why
+            self.stop = Stop(
+                exit=Exit.NOT_PROVEN, message=told, hint="the snapshot is kept, not published; --fresh starts over"
+            )
+            self._given_up = told
+
+    # -- phases -------------------------------------------------------------------------------------------------
+
     def batch(self) -> Callable[[], None]:
         """Hand over everything pending; return the work that makes it durable."""
+        return partial(self._commit, self._batch(), self.counts.calls)
+
+    def settle(self) -> Callable[[], None]:
+        """Return the work that ends the present phase, whose pages are all here."""
+        end = self.frontier.end
+        return self.batch() if end is None else partial(self.keeper.settle, self._batch(), to_builtins(end))
+
+    def _commit(self, batch: Batch, calls: int) -> None:
+        self.keeper.commit(batch)
+        self._note_calls(calls)
+
+    def _note_calls(self, calls: int) -> None:
+        """Tell the ledger of calls that asked for no allowance: another job may have one."""
+        if self.ledger is not None and not self.metered and calls > self._noted:
+            self.ledger.note(calls - self._noted)
+            self._noted = calls
+
+    def go_on(self, calls: int | None) -> bool:
+        """Begin the next phase, after the present one was settled; return whether there is one.
+
+        Args:
+            calls: how many may still be made; None: any number.
+        """
+        end = self.frontier.end
+        if end is None or not self.frontier.complete or self.planning or self.stopped:
+            return False
+        reading = self._end_reading()
+        if reading is not None:
+            if not reading.changed or self._rounds == ROUNDS or reading.abandoned:
+                return False
+            self._rounds += 1
+            if not self._look_again(frozenset(reading.emptied)):
+                return True
+        return self._read_again(max(1, end.last), calls)
+
+    def _end_reading(self) -> SecondReading | None:
+        """Note what the reading in progress has shown, whole or not; return it."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            self._mended += reading.mended
+            self._again = ReadAgain(
+                pages=reading.checked,
+                changed=reading.changed,
+                mended=self._mended,
+                rounds=self._rounds,
+                seed=self._again.seed,
+                share_below=share_below(reading.checked, reading.last),
+            )
+        return reading
+
+    def _read_again(self, last: int, calls: int | None) -> bool:
+        wanted = wanted_again(self.dataset.recheck, last)
+        sample = wanted if calls is None else min(wanted, calls)
+        if sample <= 0:
+            return False
+        self._again = ReadAgain(seed=secrets.randbits(32), rounds=self._rounds, mended=self._mended)
+        edge = self.frontier.end is not None and self.frontier.end.how == EMPTY and not self.metered
+        most = None if calls is None else calls - sample
+        self.reading = SecondReading(last, sample, self._again.seed, edge=edge and self.frontier.done > 0, most=most)
+        return True
+
+    def _look_again(self, emptied: frozenset[int]) -> bool:
+        """Have the frontier find the end once more, after pages have changed; return whether it is known already."""
+        before = self.frontier
+        if not before.paged and before.done and not emptied:
+            return True
+        self.frontier = self._new_frontier()
+        self.frontier.echoes, self.frontier.page_size = before.echoes, before.page_size
+        if before.paged:
+            self._restore((), set(before.holes), emptied)
+            self.frontier.expect(before.done)
+        return self.frontier.complete
+
+    def _batch(self) -> Batch:
         pending, self._pending = self._pending, []
         unread, self._unread = self._unread, []
-        return partial(self._commit, pending, unread, self._walk())
+        end = self.frontier.end
+        return Batch(
+            pages=pending,
+            unread=unread,
+            notes=self._notes(),
+            page_size=self._layout_size,
+            certain=self.frontier.certain if end is None else end.last,
+            last=None if end is None else end.last,
+            again=self.reading is not None or self._rounds > 0,
+            seal=self.reading is None and self._rounds == 0,
+        )
+
+    # -- the end of the run -------------------------------------------------------------------------------------
 
     def last_batch(self) -> Callable[[], None]:
         """Hand over everything pending; return the work that ends the run for this dataset."""
-        return partial(self._conclude, self.batch())
+        return partial(self._conclude, self._batch())
 
-    # -- in the writer's thread ---------------------------------------------------------------------------------
-
-    def _commit(
-        self, pending: list[tuple[int, Page]], unread: list[tuple[int, bytes, str]], walk: dict[str, Any]
-    ) -> None:
-        """Make pages durable and seal what is certain."""
-        snapshot = self.snapshot
-        snapshot.notes = walk | self._repaired()
-        for page, body, why in unread:
-            snapshot.quarantine(page, body, why)
-        if pending:
-            layout = snapshot.layout or self._freeze()
-            snapshot.append(pending)
-            self._open.update((number, (page.rows, page.repairs)) for number, page in pending)
-            self._touched.update(layout.shard_of(number) for number, _ in pending)
-            if any(page.repairs for _, page in pending):
-                snapshot.notes |= self._repaired()
-                snapshot.save()  # journals do not say it
-        self._seal()
-
-    def _freeze(self) -> Layout:
-        rows_per_shard, compression = self._wanted_layout
-        layout = Layout(rows_per_shard, max(1, self._page_size), compression)
-        self.snapshot.freeze(layout)
-        return layout
-
-    def _seal(self) -> None:
-        layout, end = self.snapshot.layout, self.frontier.end
-        if layout is None:
-            return
-        for number in sorted(self._touched):
-            pages = layout.pages_of(number, end.last if end else None)
-            if not pages or number in self.snapshot.sealed:
-                self._touched.discard(number)
-            elif self.snapshot.complete(number) and self.frontier.sealable(pages[0], pages[-1]):
-                for page in pages:
-                    self._repairs.update(self._open.pop(page, (0, ()))[1])
-                self.snapshot.notes |= self._repaired()  # sealing saves them
-                self.snapshot.seal(number)
-                self._touched.discard(number)
-
-    def _conclude(self, last_commit: Callable[[], None]) -> None:
+    def _conclude(self, batch: Batch) -> None:
         """Do what the end of the run asks for: seal, judge, publish, or save what is needed to continue."""
-        last_commit()
-        end, snapshot = self.frontier.end, self.snapshot
-        if end is not None:
-            if snapshot.end is None:
-                snapshot.set_end(asdict(end))
-            self._open = {page: kept for page, kept in self._open.items() if page <= end.last}
-            if snapshot.layout is not None and end.last:
-                self._touched.update(snapshot.layout.shards(end.last))
-                self._seal()
-        if end is not None and self.frontier.complete and self.stop is None:
-            self._judge(end)
-        held = [] if self.certificate is None or self.published else list(self.certificate.reasons)
-        snapshot.notes = self._walk() | self._repaired() | {OVER: held}
-        if not self.published:
-            snapshot.save()
-        snapshot.close()
+        end, keeper = self.frontier.end, self.keeper
+        held = [self._given_up] if self._given_up else []
+        if end is None:
+            keeper.commit(batch)
+        else:
+            keeper.settle(batch, to_builtins(end))
+            if self.frontier.complete and self.stop is None and not self.planning:
+                self._end_reading()
+                keeper.judge(self._evidence(end), self._about())
+                held = self._weigh()
+        keeper.close(self._notes(), held)
+        self._note_calls(self.counts.calls)
 
-    def _judge(self, end: End) -> None:
-        """Weigh the evidence; publish what is at least likely, keep what is not."""
-        entries = [self.snapshot.sealed[number] for number in sorted(self.snapshot.sealed)]
-        self.certificate = certificate.judge(
-            Evidence(
-                pages=end.last,
-                rows=sum(entry.rows for entry in entries),
-                end=end.how,
-                beyond=end.beyond,
-                totals=self.frontier.totals,
-                holes=tuple(self.frontier.holes),
-                repairs=dict(self._repairs),
-            )
+    def _weigh(self) -> list[str]:
+        """Say why a judged snapshot is held back; nothing if it is published."""
+        verdict = self.keeper.certificate
+        if verdict is None or self.published:
+            return []
+        strict = "`strict` asks for proven; " if verdict.verdict == "likely" else ""
+        self.stop = Stop(
+            exit=Exit.NOT_PROVEN,
+            message=strict + "; ".join(verdict.reasons),
+            hint="the snapshot is kept, not published; --fresh reads everything once more",
         )
-        self.snapshot.finish(self._package(entries, self.certificate))
-        if self.certificate.verdict == "not proven":
-            self.stop = Stop(
-                exit=Exit.NOT_PROVEN,
-                message="; ".join(self.certificate.reasons),
-                hint="the snapshot is kept, not published; --fresh reads everything once more",
-            )
-            return
-        summary = {"verdict": self.certificate.verdict, "rows": self.rows, "identity": self.snapshot.identity}
-        self.folder.publish(self.snapshot.path.name, summary)
-        self.snapshot.close_open()
-        self.published = True
+        return list(verdict.reasons)
 
-    def _walk(self) -> dict[str, Any]:
+    def _evidence(self, end: End) -> Evidence:
+        totals = self.frontier.totals
+        return Evidence(
+            pages=end.last,
+            rows=0,
+            end=EndFacts(how=end.how, beyond=end.beyond),
+            page_size=SizeFacts(asked=self.dataset.page_size or 0, effective=self._size.rows, short=self._size.short),
+            read_again=self._again,
+            total=None if totals is None else TotalFacts(lowest=totals[0], highest=totals[1], last=totals[2]),
+            expect_rows=self.dataset.expect_rows,
+            holes=tuple(self.frontier.holes),
+        )
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "read": self._read_between(),
+            "scheme": self.snapshot.identity["address"].partition(":")[0],
+            "calls": self.calls,
+            "version": __version__,
+        }
+
+    def _notes(self) -> dict[str, Any]:
         """Return the notes on what the event loop changes."""
         return {
             "calls": self.calls,
             "read": self._read_between(),
             "totals": self.frontier.totals,
             "holes": list(self.frontier.holes),
-            "rows_on_page_1": self.frontier.page_size,
+            "rows_on_page_1": self._size.rows,
+            "size_on_page_1": self._size.stated,
+            "echoes": self.frontier.echoes,
+            "beyond": {str(page): how for page, how in self.frontier.beyond.items() if not how.startswith(FAILURE)},
+            "charset": self.dataset.charset,
         }
 
     def _read_between(self) -> dict[str, str]:
@@ -259,35 +465,13 @@ class DatasetRun:
         )
         return {"from": self._read.get("from", first), "until": last}
 
-    def _repaired(self) -> dict[str, Any]:
-        """Return the notes on what only the writer's thread changes."""
-        return {
-            "repairs": dict(self._repairs),
-            "open_repairs": {str(page): kept[1] for page, kept in self._open.items() if kept[1]},
-        }
 
-    @property
-    def calls(self) -> int:
-        """Calls for this snapshot, in this run and those before it."""
-        return self._earlier_calls + self.counts.calls
-
-    def _package(self, entries: list[ShardEntry], verdict: Certificate) -> dict[str, Any]:
-        return {
-            "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
-            "name": self.dataset.name.lower(),
-            "title": self.dataset.title or self.dataset.name,
-            "created": self.snapshot.created,
-            "resources": resources(self.snapshot.layout, entries) if self.snapshot.layout else [],
-            "harvester": {
-                "version": __version__,
-                "identity": self.snapshot.identity,
-                "rows": sum(entry.rows for entry in entries),
-                "pages": verdict.evidence["pages"],
-                "certificate": {
-                    **asdict(verdict),
-                    "read": self._read_between(),
-                    "scheme": self.snapshot.identity["address"].partition(":")[0],
-                    "calls": self.calls,
-                },
-            },
-        }
+def _with_charset(dataset: Dataset, snapshot: Snapshot) -> Dataset:
+    """Return the dataset with the charset that the snapshot's pages were read with."""
+    noted = snapshot.notes.get("charset") or ""
+    if noted and dataset.charset and noted != dataset.charset:
+        raise UsageError(
+            f"dataset {dataset.name!r} was read as {noted} so far, and now `charset` says {dataset.charset}",
+            hint=f"put the old setting back, or begin a new snapshot: --dataset {dataset.name} --fresh",
+        )
+    return replace(dataset, charset=noted or dataset.charset)

@@ -21,6 +21,7 @@ from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
 from harvester.events import Events, Log, encoded
 from harvester.health import Health
 from harvester.job import Job
+from harvester.ledger import counted_calls
 from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
 from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
@@ -40,6 +41,7 @@ class Options(Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...] = ()
     max_pages: int | None = None
     max_calls: int | None = None
+    plan: bool = False  # only find out where the lists end; what is read for that is kept
 
 
 async def mirror(
@@ -143,8 +145,16 @@ def _open(
                 continue
             host = (dataset.app.name, urlsplit(platform.target(dataset)).netloc)
             health = hosts.setdefault(host, Health(counter(), job.run.stall_patience))
-            layout = (job.run.rows_per_shard, job.run.compression)
-            runs.append(DatasetRun(dataset, folder, chosen, health, layout))
+            run = DatasetRun(
+                dataset,
+                folder,
+                chosen,
+                health,
+                (job.run.rows_per_shard, job.run.compression),
+                ledger=counted_calls(dataset, locks),
+                planning=options.plan,
+            )
+            runs.append(run)
         except HarvesterError as error:
             results[dataset.name] = DatasetResult(
                 name=dataset.name, exit=error.exit, why="; ".join([error.message, *error.causes]), hint=error.hint
@@ -207,7 +217,7 @@ async def _conclude(crews: Sequence[AppRun], budget: Budget) -> None:
     """Bring to its end what no worker has brought there."""
     for crew in crews:
         for member in crew.members:
-            if budget.spent and not member.stopped and not member.frontier.complete:
+            if budget.spent and not member.stopped and not member.concluded and not member.frontier.complete:
                 member.stop = Stop(
                     exit=Exit.BUDGET,
                     message="the pages or calls allowed for this run are used up",
@@ -254,18 +264,24 @@ async def _ticks(events: Events) -> None:
 
 def _result(run: DatasetRun) -> DatasetResult:
     stop = run.stop
-    verdict = run.certificate.verdict if run.certificate else ""
+    certificate = run.keeper.certificate
+    verdict = certificate.verdict if certificate else ""
     return DatasetResult(
         name=run.dataset.name,
         exit=stop.exit if stop else Exit.OK,
         verdict=verdict,
-        why=stop.message if stop else "; ".join(run.certificate.reasons if run.certificate else ()),
+        why=stop.message if stop else "; ".join(certificate.reasons if certificate else ()),
         hint=stop.hint if stop else "",
-        rows=run.rows,
+        rows=run.keeper.rows,
         pages=run.frontier.done,
         calls=run.counts.calls,
         refused=run.counts.refused,
         retried=run.counts.retried,
         snapshot=str(run.snapshot.path),
         published=run.published,
+        outlook=run.outlook(_pace(run.dataset.app)),
     )
+
+
+def _pace(app: App) -> float | None:
+    return None if app.rate_limit is None else app.rate_limit * app.rate_share * app.headroom

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from harvester.errors import Exit
+from harvester.outlook import Outlook
 
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}"
@@ -21,7 +22,8 @@ _COLUMNS: Final = ("dataset", "verdict", "why", "rows", "pages", "calls", "refus
 class DatasetResult(Struct, frozen=True, kw_only=True):
     """What became of one dataset; ``rows`` and ``pages`` are of its snapshot, ``calls`` of this run.
 
-    ``why`` says what keeps the verdict from being better, or why the dataset is not finished.
+    ``why`` says what keeps the verdict from being better, or why the dataset is not finished. ``outlook`` is what a
+    plan found.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DatasetResult(Struct, frozen=True, kw_only=True):
     retried: int = 0
     snapshot: str = ""
     published: bool = False
+    outlook: Outlook | None = None
 
 
 class Result(Struct, frozen=True, kw_only=True):

@@ -18,21 +18,26 @@ from msgspec import Struct
 
 from harvester.frontier import Frontier
 from harvester.health import Health
+from harvester.second_reading import SecondReading
 
 
 class Member(Protocol):
     """What the schedule needs of a dataset's run."""
 
     @property
-    def frontier(self) -> Frontier:
-        """Its pages."""
+    def pages(self) -> Frontier | SecondReading:
+        """Its pages in the present phase."""
 
     @property
     def health(self) -> Health:
         """Its host."""
 
     @property
-    def stopped(self) -> bool:
+    def metered(self) -> bool:
+        """Whether only one call may be under way."""
+
+    @property
+    def finished(self) -> bool:
         """Whether it wants no more calls."""
 
 
@@ -102,11 +107,11 @@ class Schedule:
         self._changed = asyncio.Event()
         if budget.pages is not None or budget.calls is not None:
             budget.watch(self._changed.set)
-        self._closed = False
+        self.closed = False
 
     async def take(self) -> Turn | None:
         """Wait for a turn; None when there will be no more."""
-        while not self._closed and not self._budget.spent:
+        while not self.closed and not self._budget.spent:
             self._changed.clear()
             rest = None  # with the budget in flight, only an answer can change anything
             if self._budget.room:
@@ -139,7 +144,11 @@ class Schedule:
         if after:
             heappush(self._later, (self._now() + after, next(self._order), turn))
         else:
-            turn.member.frontier.put_back(turn.page)
+            turn.member.pages.put_back(turn.page)
+
+    def wake(self) -> None:
+        """Look again: a dataset has come to its next phase or to its end."""
+        self._changed.set()
 
     def together(self) -> None:
         """End the first call's solitude."""
@@ -147,7 +156,7 @@ class Schedule:
 
     def close(self) -> None:
         """Hand out no more turns."""
-        self._closed = True
+        self.closed = True
         self._changed.set()
 
     def _pick(self) -> Turn | None:
@@ -156,13 +165,13 @@ class Schedule:
         now = self._now()
         while self._later and self._later[0][0] <= now:
             due = heappop(self._later)[2]
-            if not due.member.stopped:
+            if not due.member.finished:
                 if not due.member.health.down:
                     return due
-                due.member.frontier.put_back(due.page)
+                due.member.pages.put_back(due.page)
         for _ in range(len(self._members)):
             member = self._members[0]
-            if member.stopped or member.frontier.exhausted:
+            if member.finished:
                 self._members.popleft()
                 continue
             self._members.rotate(-1)
@@ -174,9 +183,11 @@ class Schedule:
         if member.health.down:
             if member.health.in_flight or member.health.rest(now):
                 return None
-            if member.frontier.witness:
-                return Turn(member, member.frontier.witness, probe=True)
-        page = member.frontier.next()
+            if member.pages.witness:
+                return Turn(member, member.pages.witness, probe=True)
+        if member.metered and member.pages.in_flight:
+            return None
+        page = member.pages.next()
         return None if page is None else Turn(member, page)
 
     def _rest(self) -> float | None:

@@ -1,23 +1,42 @@
 """One signed call over the wire: the only importer of aiohttp's client.
 
 It passes the signed bytes on unchanged, never retries and never follows a redirect. aiohttp does not re-send a POST
-by itself. What can go wrong becomes a ``SendError`` here, in one table, without URLs or headers in its text.
+by itself. What can go wrong becomes a ``SendError`` here, in one table, without URLs or headers in its text. Whatever
+the server does, a call ends in time, and an answer that is not proven whole is none.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 from yarl import URL
 
-from harvester.model import Reply, Signed
+from harvester.body import Body, BodyError
+from harvester.model import Reply, Secret, Signed
+from harvester.room import Room
+from harvester.route import Route, RouteError, Way, trust
 
-CONNECT_TIMEOUT: Final = 4.0  # seconds
-BODY_LIMIT: Final = 32 * 2**20  # bytes of one decoded body
+CONNECT_TIMEOUT: Final = 4.0  # seconds, TLS included
 KEEPALIVE: Final = 20.0  # seconds an idle connection is kept; shorter than the 60 s and more of common gateways
+READ_AHEAD: Final = 2**16  # bytes that may wait to be read; twice as many stop the connection
+HEADER_FIELDS: Final = 128  # in one answer
+HEADER_FIELD_SIZE: Final = 8190  # bytes of one; together they bound a header block to 1 MiB
+WINDOW: Final = 5.0  # seconds of body in which ``LEAST`` bytes have to come
+LEAST: Final = 5 * 1024
+PATIENCE: Final = 5.0  # seconds without a first byte that are always granted
+MULTIPLE: Final = 10  # of what the slowest recent answer took, where that is more
+
+_OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
+_PROXY_AUTH_REQUIRED: Final = 407
+_NO_CONTENT: Final = 204
+_PART: Final = 206
+_NO_SUCCESS: Final = 300
 
 
 class SendError(Exception):
@@ -26,24 +45,68 @@ class SendError(Exception):
     Args:
         text: what happened, for people; holds no secret.
         final: whether trying again is pointless (an invalid certificate).
+        ours: whether it is our own side that fails, not the platform's: the proxy.
+        local: whether this machine has run out of descriptors or ports, so that fewer calls at once would help.
     """
 
-    def __init__(self, text: str, *, final: bool = False) -> None:
+    def __init__(self, text: str, *, final: bool = False, ours: bool = False, local: bool = False) -> None:
         super().__init__(text)
         self.text = text
         self.final = final
+        self.ours = ours
+        self.local = local
 
 
 _TEXTS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (aiohttp.ServerFingerprintMismatch, "the server's certificate is not the expected one"),
     (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
     (aiohttp.ClientConnectorError, "no connection"),
+    (aiohttp.ConnectionTimeoutError, "no connection in time"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection before it answered"),
     (aiohttp.ClientPayloadError, "the body was cut short"),
     (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
     (aiohttp.ClientOSError, "the connection broke"),
-    (TimeoutError, "no whole answer in time"),
 )
+
+
+class Patience:
+    """How long to wait for an answer to begin, connecting included: a multiple of what the slowest recent one took.
+
+    The slowest fades by a hundredth with every answer, so it stands for the last few hundred. Before there was any,
+    only ``most`` bounds the wait. When it has run out it doubles: the server may have become slower for good.
+
+    Args:
+        most: seconds, whatever was seen.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._slowest = 0.0
+        self.seconds = most
+
+    def answered(self, took: float) -> None:
+        """Learn from an answer that began after ``took`` seconds."""
+        self._slowest = max(took, self._slowest * 0.99)
+        self.seconds = min(self._most, max(PATIENCE, MULTIPLE * self._slowest))
+
+    def ran_out(self, waited: float) -> None:
+        """Learn that ``waited`` seconds were not enough; calls that ran out together count as one."""
+        self.answered(2 * waited / MULTIPLE)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no connection on which something came unasked: it would pass for the answer to the next call."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name, and its own affair
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        if connection.protocol is not None and connection.protocol.should_close:
+            connection.close()
+            raise SendError("the server sent something before it was asked")
+        return connection
 
 
 class Sender:
@@ -51,17 +114,47 @@ class Sender:
 
     Args:
         timeout: seconds for one call, from connecting to the last byte.
+        proxy: address of the proxy to take, without user and password.
+        proxy_auth: user and password for it.
+        proxy_from_env: take the proxy that the environment names, unless ``proxy`` does.
+        ca_file: certificates (PEM) of authorities to trust beside the system's.
+        legacy_tls: talk to servers that know no better than TLS 1.0; certificates are verified as ever.
+        host: what to send in the Host header and ask for in TLS, where that is not what the address says.
+
+    Raises:
+        LocalError: ``ca_file`` cannot be used.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        *,
+        proxy: str | None = None,
+        proxy_auth: tuple[str, Secret] | None = None,
+        proxy_from_env: bool = False,
+        ca_file: Path | None = None,
+        legacy_tls: bool = False,
+        host: str = "",
+    ) -> None:
+        self._timeout = timeout
+        self._patience = Patience(timeout)
+        self._route = Route(proxy, proxy_auth, from_env=proxy_from_env, host=host)
+        self._ways: dict[str, Way] = {}
+        self._room = Room()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE),
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout)),
+            connector=_Connector(
+                limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE, ssl=trust(ca_file, legacy=legacy_tls)
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_TIMEOUT, timeout)),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "harvester"},
+            headers={"User-Agent": "harvester", "Accept-Encoding": "gzip"},
             trust_env=False,
+            read_bufsize=READ_AHEAD,
+            auto_decompress=False,  # it takes a compressed body that was cut short for a whole one
+            max_line_size=HEADER_FIELD_SIZE,
+            max_field_size=HEADER_FIELD_SIZE,
+            max_headers=HEADER_FIELDS,
         )
-        self._urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,38 +170,126 @@ class Sender:
         Raises:
             SendError: no whole answer came.
         """
-        url = self._urls.get(signed.url)
-        if url is None:
-            url = self._urls[signed.url] = URL(signed.url, encoded=True)
+        way = self._ways.get(signed.url)
+        if way is None:
+            try:
+                way = self._ways[signed.url] = self._route.way(signed.url)
+            except RouteError as error:
+                raise SendError(error.text, final=True, ours=True) from None
+        headers = {**signed.headers, **way.headers} if way.headers else signed.headers
+        started = asyncio.get_running_loop().time()
+        patience = self._patience.seconds
+        timer, answered = asyncio.timeout(patience), False
         try:
-            async with self._session.post(
-                url, data=signed.body, headers=signed.headers, allow_redirects=False
-            ) as response:
-                body = await _whole(response)
+            async with timer:
+                response = await self._session.post(
+                    way.url, data=signed.body, headers=headers, allow_redirects=False, **way.options
+                )
+                try:
+                    answered = True
+                    self._patience.answered(asyncio.get_running_loop().time() - started)
+                    if way.proxy and response.status == _PROXY_AUTH_REQUIRED:
+                        raise _refused_by(way.proxy, response.status)  # noqa: TRY301 - it ends the call like the rest
+                    body = await self._whole(response, timer, started + self._timeout)
+                except BaseException:
+                    response.close()  # one that was read to its end has let go of its connection already
+                    raise
                 return Reply(response.status, response.headers, body)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise SendError(
-                f"the server's TLS certificate is not valid: {error.strerror or type(error).__name__}",
-                final=isinstance(error, aiohttp.ClientConnectorCertificateError),
-            ) from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SendError(_explain(error)) from None
+        except BodyError as error:
+            raise SendError(error.text) from None
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            if not timer.expired():
+                raise _explain(error, way) from None
+        if not answered and patience < self._timeout:
+            self._patience.ran_out(patience)
+            raise SendError(f"no answer for {patience:.3g} s, which is much longer than answers have taken lately")
+        if answered and (timer.when() or 0.0) < started + self._timeout:
+            raise SendError(f"the body came too slowly (less than {LEAST // 1024} KiB in {WINDOW:g} s)")
+        raise SendError("no whole answer in time")
+
+    async def _whole(self, response: aiohttp.ClientResponse, timer: asyncio.Timeout, end: float) -> bytes:
+        """Read the body to its proven end; one that is not there yet may neither fill the memory nor drip."""
+        body, content = _body(response), response.content
+        if content.is_eof():
+            if part := await content.readany():
+                for _ in body.feed(part):
+                    pass
+            return body.finish()
+        clock = asyncio.get_running_loop().time
+        enough = 0
+        self._room.enter(body)
+        try:
+            while True:
+                if body.received >= enough:
+                    enough = body.received + LEAST
+                    timer.reschedule(min(end, clock() + WINDOW))
+                if not (part := await content.readany()):
+                    return body.finish()
+                for _ in body.feed(part):
+                    if not self._room.fits(body):
+                        timer.reschedule(end)  # that we make it wait is not the server's fault
+                        await self._room.wait(body)
+                        enough = 0
+        finally:
+            self._room.leave(body)
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
-    while part := await response.content.readany():
-        parts.append(part)
-        size += len(part)
-        if size > BODY_LIMIT:
-            raise SendError(f"the body is larger than {BODY_LIMIT // 2**20} MiB")
-    return b"".join(parts)
+def _body(response: aiohttp.ClientResponse) -> Body:
+    """Return the body that the headers announce, empty as yet.
+
+    One that belongs to no success may end anyhow: it holds no rows, and its status has to be known.
+    """
+    headers = response.headers
+    lengths = headers.getall("Content-Length", ())
+    coding = transfer = ""
+    if "Content-Encoding" in headers:
+        coding = ", ".join(headers.getall("Content-Encoding"))
+    if "Transfer-Encoding" in headers:
+        transfer = ", ".join(headers.getall("Transfer-Encoding"))
+    if response.status == _PART:
+        raise BodyError("the answer says that it is only a part of itself (HTTP 206)")
+    if len(lengths) > 1:
+        raise BodyError("the answer names its length more than once")
+    chunked = bool(transfer) and transfer.strip().lower() != "identity"
+    open_end = response.status == _NO_CONTENT or response.status >= _NO_SUCCESS
+    return Body(coding, transfer, framed=bool(lengths) or chunked or open_end)
 
 
-def _explain(error: Exception) -> str:
-    text = next((text for kind, text in _TEXTS if isinstance(error, kind)), "the call failed")
+def _explain(error: Exception, way: Way) -> SendError:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     # The number, not the text: asyncio's text repeats the address.
     number = cause.errno if isinstance(cause, OSError) else None
     detail = os.strerror(number) if number is not None and number > 0 else ""  # name look-ups have negative ones
-    return f"{text} ({detail})" if detail else text
+    detail = f" ({detail})" if detail else ""
+    if number in _OUT_OF_DESCRIPTORS:
+        return SendError(f"this machine cannot open another connection{detail}", local=True)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _refused_by(way.proxy, error.status)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return _untrusted(error, way)
+    if way.proxy and (
+        isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError)
+        or (isinstance(error, aiohttp.ConnectionTimeoutError) and way.url.scheme == "http")
+    ):
+        return SendError(f"the proxy {way.proxy} cannot be reached{detail}", ours=True)
+    text = next((text for kind, text in _TEXTS if isinstance(error, kind)), "the call failed")
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(cause, ConnectionResetError) and number is None:
+        text = "no TLS connection to the server: it hung up"  # a reset of the system's would have a number
+    return SendError(f"{text}{detail}" + (f", through the proxy {way.proxy}" if way.proxy else ""))
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError, way: Way) -> SendError:
+    proxy = URL(way.proxy)
+    ours = bool(way.proxy) and (error.host, error.port) == (proxy.host, proxy.port)
+    whose = f"the proxy {way.proxy}" if ours else "the server"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
+        return SendError(f"the TLS certificate of {whose} is not valid: {reason}", final=True, ours=ours)
+    reason = getattr(error.os_error, "reason", "") or "no reason given"
+    return SendError(f"no TLS connection to {whose}: {reason}", ours=ours)
+
+
+def _refused_by(proxy: str, status: int) -> SendError:
+    if status == _PROXY_AUTH_REQUIRED:
+        return SendError(f"the proxy {proxy} does not accept the user and password, or their absence (407)", ours=True)
+    return SendError(f"the proxy {proxy} made no connection to the platform (HTTP {status})", ours=True)

@@ -88,6 +88,7 @@ class ShardEntry(Struct, frozen=True, kw_only=True):
 
     ``first`` and ``last`` are pages. ``rows`` and ``bytes`` count its lines, uncompressed; ``sha256``, ``file_bytes``
     and ``mtime_ns`` are of the file as stored; ``content_sha256`` is of the lines and empty unless compressed.
+    ``twins`` counts the pages within which two rows are the same, byte for byte.
     """
 
     number: int
@@ -99,6 +100,7 @@ class ShardEntry(Struct, frozen=True, kw_only=True):
     file_bytes: int
     mtime_ns: int
     content_sha256: str = ""
+    twins: int = 0
 
 
 class PageRecord(NamedTuple):
@@ -137,6 +139,11 @@ class JournalContent(NamedTuple):
 def page_digest(lines: bytes | memoryview) -> bytes:
     """Return the 16 bytes that stand for a page's lines."""
     return sha256(lines).digest()[:16]
+
+
+def has_twins(lines: bytes, rows: int) -> bool:
+    """Tell whether two of a page's rows are the same, byte for byte."""
+    return len(set(lines.split(b"\n"))) <= rows  # the split gives one piece more than rows, an empty one at the end
 
 
 def journal_start(shard: int) -> bytes:
@@ -259,6 +266,8 @@ def _resource(layout: Layout, entry: ShardEntry) -> dict[str, Any]:
     if layout.compression != "none":
         resource["compression"] = _SUFFIX[layout.compression][1:]
         ours |= {"bytes": entry.bytes, "sha256": entry.content_sha256}
+    if entry.twins:
+        ours["twins"] = entry.twins
     return resource | {"harvester": ours}
 
 

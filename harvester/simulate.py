@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,7 +15,7 @@ import click
 from harvester.terminal import safe
 
 if TYPE_CHECKING:  # the simulator brings a web server along: too slow for --help
-    from harvester.simulator import Config, Simulator
+    from harvester.simulator import Config, Quirks, Simulator
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,6 +71,13 @@ _OPTIONS: Final = (
     ),
     click.option("--retry-after", default="", metavar="N|date:N", help="With a 429: in so many seconds."),
     click.option("--proxy-errors", type=_SHARE, default=0.0, metavar="SHARE", help="Calls lost to a broken proxy."),
+    click.option(
+        "--quirk",
+        "quirks",
+        multiple=True,
+        metavar="[NAME:]KEY=VALUE,...",
+        help="What is wrong with a dataset, or with all: companies:past_end=last,window=1000; repeat it for more.",
+    ),
     click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one."),
 )
 
@@ -84,7 +91,7 @@ def configure(given: dict[str, Any]) -> Config:
     """Make the settings of a simulation from the values of the options.
 
     Raises:
-        click.BadParameter: a value that changes on schedule is not written as one.
+        click.BadParameter: a value that changes on schedule or a quirk is not written as one.
         UsageError: a value is out of its range.
     """
     from harvester.simulator import Config  # noqa: PLC0415 - see above
@@ -97,6 +104,7 @@ def configure(given: dict[str, Any]) -> Config:
     else:
         settings["rate_limit"], settings["schedule"] = _steps(settings["rate_limit"], "--rate-limit")
     settings["latency"], settings["latency_schedule"] = _steps(settings["latency"], "--latency")
+    settings["quirks"] = _quirks(settings["quirks"])
     return Config(**settings)
 
 
@@ -108,6 +116,16 @@ def _steps(text: str, option: str) -> tuple[float, tuple[tuple[float, float], ..
         return parse_steps(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _quirks(texts: Sequence[str]) -> dict[str, Quirks]:
+    """Read the values of the option for quirks."""
+    from harvester.simulator import parse_quirks  # noqa: PLC0415 - see above
+
+    try:
+        return parse_quirks(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--quirk") from None
 
 
 async def play(config: Config, write_job: Path | None) -> None:

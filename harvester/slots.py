@@ -46,7 +46,7 @@ class SharedSlots:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._boot = _boot_id()
+        self._boot = boot_id()
 
     def take(self, now: float, count: int, interval: float, slack: float) -> float:
         """Reserve the next free block, whoever took the last one."""
@@ -99,7 +99,8 @@ def state_folder(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "harvester"
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return what tells this start of the machine from others; ``-`` where the system does not say."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()[:36] or "-"
     except OSError:

@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from harvester import app_run, attempt, pace
 from harvester.app_run import permission_note, told
+from harvester.certificate import Evidence
 from harvester.clock import ServerClock
-from harvester.dataset_run import DatasetRun
 from harvester.errors import DamagedError, Exit
-from harvester.frontier import End
 from harvester.harvest import mirror
 from harvester.job import Job
+from harvester.keeper import Keeper
 from harvester.model import Kind, Verdict
 from harvester.store.folder import DatasetFolder
 
@@ -196,17 +197,17 @@ async def test_a_dataset_that_cannot_be_concluded_harms_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Damage found at the end is the result of its dataset, with its exit code; the other one is published."""
-    judge = DatasetRun._judge
+    judge = Keeper.judge
 
-    def damaged(self: DatasetRun, end: End) -> None:
-        if self.dataset.name == "d":
+    def damaged(self: Keeper, evidence: Evidence, about: dict[str, Any]) -> None:
+        if self.snapshot.path.parent.name == "d":
             raise DamagedError("part-00000.jsonl is damaged", causes=["its hash differs"], hint="run --fresh")
-        judge(self, end)
+        judge(self, evidence, about)
 
     async def good(_: int, __: web.BaseRequest) -> None:
         return None
 
-    monkeypatch.setattr(DatasetRun, "_judge", damaged)
+    monkeypatch.setattr(Keeper, "judge", damaged)
     async with serving(tmp_path, good, names="de") as job:
         result = await mirror(job)
     one, other = result.datasets

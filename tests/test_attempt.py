@@ -386,8 +386,8 @@ class Crew:
 
     def __init__(self, virtual: VirtualTime, script: Script, *, workers: int, gap: float = 0.0) -> None:
         self.health = Health(0.0, 900)
-        self.frontier = Frontier()
-        self.stopped = False
+        self.pages = Frontier()
+        self.metered = self.finished = False
         self.left: list[int] = []
         self.calls: Counter[int] = Counter()
         self._virtual, self._script, self._workers, self._gap = virtual, script, workers, gap
@@ -422,13 +422,16 @@ class Crew:
             await asyncio.sleep(self._next_permit - self._gap - now)
             match await self._caller.attempt(self._subject, turn.page, self._virtual.now()):
                 case Keep(page) if not turn.probe:
-                    self.frontier.arrived(turn.page, page.rows, page.lines)
+                    self.pages.arrived(turn.page, page.rows, page.lines)
                 case Again(_, after):
                     schedule.again(turn, after)
                 case Leave():
                     self.left.append(turn.page)
-                    self.frontier.leave_open(turn.page)
+                    self.pages.leave_open(turn.page)
             schedule.give_back(turn, called=True, kept=False)
+            if self.pages.exhausted:
+                self.finished = True
+                schedule.wake()
 
     def good(self, page: int) -> tuple[Reply, float]:
         """Return what a platform that is well answers."""
@@ -465,7 +468,7 @@ def test_pages_that_hang_are_left_open(
         virtual, monkeypatch, lambda page, _: (timeout, seconds) if page in hanging else None, workers=workers, gap=gap
     )
     assert sorted(crew.left) == sorted(hanging)
-    assert set(crew.frontier.missing()) == hanging
+    assert set(crew.pages.missing()) == hanging
     assert all(3 <= crew.calls[page] <= 40 for page in hanging)
 
 
@@ -493,8 +496,8 @@ def test_an_outage_opens_no_page(
         workers=workers,
     )
     assert crew.left == []
-    assert crew.frontier.complete
-    assert crew.frontier.done == crew.PAGES
+    assert crew.pages.complete
+    assert crew.pages.done == crew.PAGES
     needed = crew.PAGES + 30  # and those that look for the end
     assert crew.calls.total() <= needed + 3 * workers + length / health.PROBE_INTERVAL
 
@@ -510,4 +513,4 @@ def test_a_page_that_fails_in_the_platforms_words_is_left_open(
     assert crew.left == [7]
     assert crew.calls[7] == 3
     assert crew.calls[1] == 1, "no probe"
-    assert crew.frontier.missing() == [7]
+    assert crew.pages.missing() == [7]

@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
+from scripted_portal import as_served, lines, listed, portal
+from scripted_portal import job_for as job_of
 
 from harvester.check import Finding, check, exit_of, explain_permissions
 from harvester.errors import Exit
+from harvester.harvest import mirror
 from harvester.job import Job
+from harvester.store.folder import DatasetFolder
 
 Script = Callable[[str], web.Response]
 """From an interface's name to its answer."""
@@ -205,3 +210,81 @@ def test_the_exit_code_of_a_check() -> None:
     assert exit_of([]) is Exit.OK
     assert exit_of([finding("over limit", Exit.BUDGET), finding("no answer", Exit.OPEN_PAGES)]) is Exit.BUDGET
     assert json.loads(json.dumps(exit_of([finding("refused", Exit.REFUSED)]))) == 3
+
+
+# Where calls are counted
+
+METERED = "max_calls = 20\n"
+
+
+async def test_page_1_of_a_metered_dataset_is_kept(tmp_path: Path) -> None:
+    """The call was paid for: neither a second check nor the run loses it, and the run does not make it again."""
+    async with portal(listed(5)) as (served, url):
+        job = job_of(tmp_path, url, datasets=f"{METERED}recheck = 0\n")
+        for calls in (1, 2):
+            (found,) = await check(job, job.datasets)
+            assert (found.state, found.message) == ("usable", "")
+            assert sum(served.asked.values()) == served.asked[1] == calls
+        assert not list(tmp_path.glob("mirror/d/current*"))
+        result = await mirror(job)
+        assert served.asked[1] == 2
+    (entry,) = result.datasets
+    assert (entry.exit, entry.verdict, entry.pages) == (Exit.OK, "likely", 5)
+    assert lines(result, "d") == as_served(range(1, 6))
+
+
+async def test_page_1_of_others_is_not(tmp_path: Path) -> None:
+    """Without an allowance, a check writes nothing."""
+    async with portal(listed(5)) as (_, url):
+        job = job_of(tmp_path, url)
+        await check(job, job.datasets)
+    assert not (tmp_path / "mirror").exists()
+
+
+async def test_a_published_mirror_is_left_alone(tmp_path: Path) -> None:
+    """A check of a metered dataset begins no snapshot beside it."""
+    async with portal(listed(5)) as (_, url):
+        job = job_of(tmp_path, url, datasets=METERED)
+        assert (await mirror(job)).exit is Exit.OK
+        before = sorted((tmp_path / "mirror" / "d").rglob("*"))
+        (found,) = await check(job, job.datasets)
+        assert (found.state, found.message) == ("usable", "")
+        assert sorted((tmp_path / "mirror" / "d").rglob("*")) == before
+
+
+async def test_a_page_that_cannot_be_kept(tmp_path: Path) -> None:
+    """What was found is told all the same, with the reason: somebody works on the dataset."""
+    async with portal(listed(5)) as (_, url):
+        job = job_of(tmp_path, url, datasets=METERED)
+        with DatasetFolder(job.output / "d").lock():
+            (found,) = await check(job, job.datasets)
+    assert (found.state, found.exit, found.page_size) == ("usable", Exit.OK, 20)
+    assert found.message.startswith("page 1 could not be kept for `run`: ")
+
+
+async def test_the_allowance_is_kept_to(tmp_path: Path) -> None:
+    """The call that is one too many is not made, also if it is the second one after a clock refusal."""
+    async with portal(listed(5)) as (served, url):
+        job = job_of(tmp_path, url, datasets="max_calls = 2\n")
+        states = [(await check(job, job.datasets))[0] for _ in range(3)]
+        assert [found.state for found in states] == ["usable", "usable", "over limit"]
+        assert "the allowance of 2 calls is used up; nothing was sent" in states[2].message
+        assert "harvester quota JOB" in states[2].hint
+        assert exit_of(states) is Exit.BUDGET
+        assert sum(served.asked.values()) == 2
+
+    date = formatdate(time.time() - 3_600, usegmt=True)
+    async with portal(lambda *_: says({"errcode": "1433"}, Date=date)) as (served, url):
+        job = job_of(tmp_path, url, datasets="max_calls = 1\n")
+        job = replace(job, datasets=(replace(job.datasets[0], service="e"),))
+        (found,) = await check(job, job.datasets)
+        assert (found.state, sum(served.asked.values())) == ("over limit", 1)
+
+
+async def test_calls_without_an_allowance_count_where_another_job_has_one(tmp_path: Path) -> None:
+    """They use up what that job may still send."""
+    async with portal(listed(5)) as (served, url):
+        metered, free = job_of(tmp_path, url, datasets="max_calls = 3\n"), job_of(tmp_path, url)
+        checks = [(await check(job, job.datasets))[0].state for job in (metered, free, free, metered)]
+        assert checks == ["usable", "usable", "usable", "over limit"]
+        assert sum(served.asked.values()) == 3

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import pytest
@@ -41,7 +41,7 @@ from harvester.simulator import (
 from harvester.status import State
 
 T = TypeVar("T")
-COMMANDS = ("run", "check", "status", "verify", "demo", "simulate")
+COMMANDS = ("run", "check", "plan", "status", "verify", "quota", "demo", "simulate")
 
 
 class Said(NamedTuple):
@@ -95,12 +95,12 @@ def beside(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
 
 
 class Portal:
-    """A Wuhan interface that answers by script and counts; where ``held``, calls wait until released."""
+    """A Wuhan interface that answers by script and counts; calls beyond the first so many wait until released."""
 
     def __init__(self, answer: Callable[[int], bytes]) -> None:
         self.answer = answer
         self.asked: list[int] = []
-        self.hold_from = sys.maxsize
+        self.hold_after = sys.maxsize
         self.held = asyncio.Event()  # a call waits
         self.release = asyncio.Event()
         self.url = ""
@@ -108,7 +108,7 @@ class Portal:
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one call."""
         page = int((await request.json())["query"]["pageNo"])
-        if page >= self.hold_from and not self.release.is_set():
+        if len(self.asked) >= self.hold_after and not self.release.is_set():
             self.held.set()
             await self.release.wait()
         self.asked.append(page)
@@ -194,7 +194,7 @@ def one_message(said: Said, code: Exit) -> str:
 # Mistakes that are found before anything is sent
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "status"])
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -242,7 +242,7 @@ def test_mistakes_in_the_job_file(
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_a_variable_that_is_not_set(
     harvester: Harvester, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_variable_that_is_not_set(
     assert harvester("status", path).code == Exit.OK
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "status"])
 def test_a_job_file_that_cannot_be_read(harvester: Harvester, tmp_path: Path, command: str) -> None:
     """A job file that is not there, or is a folder, is named."""
     message = one_message(harvester(command, tmp_path / "nowhere.toml"), Exit.USAGE)
@@ -265,7 +265,7 @@ def test_a_job_file_that_cannot_be_read(harvester: Harvester, tmp_path: Path, co
         assert "is a folder" in one_message(harvester(command, tmp_path), Exit.USAGE)
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_a_dataset_that_is_not_in_the_job(harvester: Harvester, tmp_path: Path, command: str) -> None:
     """``--dataset`` with an unknown name lists the known ones and writes nothing."""
     path = write_job(tmp_path)
@@ -329,7 +329,7 @@ def write_credentials(path: Path, platform: str, app_id: str, secret: str) -> No
     path.with_name(f"job.{platform}.secret").write_text(secret)
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_wrong_credentials(harvester: Harvester, tmp_path: Path, command: str) -> None:
     """A wrong token is exit 3 with the platform's code, our words and where to look; the token is not shown."""
     with simulated(tmp_path) as path:
@@ -342,7 +342,7 @@ def test_wrong_credentials(harvester: Harvester, tmp_path: Path, command: str) -
     assert "wrong-5ecret" not in said.out + said.err
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 @pytest.mark.parametrize(
     ("platform", "name", "credentials"),
     [("wuhan", "wuhan-companies", WUHAN_UNSUBSCRIBED), ("sipop", "sipop-patent.search", SIPOP_UNSUBSCRIBED)],
@@ -360,7 +360,7 @@ def test_no_subscription(
     assert not list((tmp_path / "mirror").glob("*/current*"))
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_a_service_that_does_not_exist(harvester: Harvester, tmp_path: Path, command: str) -> None:
     """A misspelt service is exit 3; the other datasets are mirrored all the same."""
     with simulated(tmp_path) as path:
@@ -377,7 +377,7 @@ def test_a_service_that_does_not_exist(harvester: Harvester, tmp_path: Path, com
         ]
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_a_platform_that_is_down(
     harvester: Harvester, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,7 +392,7 @@ def test_a_platform_that_is_down(
     assert "hint: check" in said.err
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "plan"])
 def test_a_web_page_instead_of_data(harvester: Harvester, tmp_path: Path, command: str) -> None:
     """A login page is exit 3 and shown by its title, never taken for an empty page."""
     with beside(portal(lambda _: b"<!DOCTYPE html><title>Please log in</title>")) as served:
@@ -402,7 +402,7 @@ def test_a_web_page_instead_of_data(harvester: Harvester, tmp_path: Path, comman
     assert "a web page came instead of data" in said.err
 
 
-@pytest.mark.parametrize("command", [("run",), ("run", "-v"), ("check",)])
+@pytest.mark.parametrize("command", [("run",), ("run", "-v"), ("check",), ("plan",)])
 def test_what_a_server_says_cannot_move_the_cursor(
     harvester: Harvester, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -443,27 +443,29 @@ def test_the_last_lines_of_a_run(harvester: Harvester, tmp_path: Path, monkeypat
         again = harvester("run", "job.toml")
     assert {short.out, whole.out, again.out} == {""}
     assert (short.code, whole.code, again.code) == (Exit.BUDGET, Exit.OK, Exit.OK)
-    assert normalised(short.err, tmp_path) == (
+
+    def words(said: Said) -> str:
+        return re.sub(r"\d+ calls", "N calls", normalised(said.err, tmp_path))  # how many probes fit in is chance
+
+    assert words(short) == (
         "\n"
-        "d: not finished, 200 rows in 10 pages; 10 calls in this run\n"
+        "d: not finished, 200 rows in 10 pages; N calls in this run\n"
         "  the pages or calls allowed for this run are used up\n"
         "  hint: run again with a larger --max-pages or --max-calls, or without\n"
         "  mirror/d/SNAPSHOT\n"
         "200 rows in all; report: mirror/runs/RUN/report.html\n"
         "next: harvester run job.toml\n"
     )
-    text = re.sub(r"\d+ calls", "N calls", normalised(whole.err, tmp_path))  # how many probes fit in is chance
-    assert text == (
+    assert words(whole) == (
         "\n"
-        "d: likely, 600 rows in 30 pages; N calls in this run\n"
-        "  the pages were read once; that nothing moved while they were read is an assumption\n"
+        "d: proven, 600 rows in 30 pages; N calls in this run\n"
         "  mirror/d/SNAPSHOT\n"
         "600 rows in all; report: mirror/runs/RUN/report.html\n"
         "next: harvester verify mirror\n"
     )
-    assert normalised(again.err, tmp_path) == (
+    assert words(again) == (
         "\n"
-        "d: likely, 600 rows\n"
+        "d: proven, 600 rows\n"
         "  published 0.0 hours ago; nothing was sent\n"
         "  hint: --fresh starts a new snapshot now\n"
         "  mirror/d/SNAPSHOT\n"
@@ -528,10 +530,46 @@ def test_machine_output_stands_alone(harvester: Harvester, tmp_path: Path) -> No
         states = json.loads(harvester("status", given, "--json").out)
         assert sorted(state["dataset"] for state in states) == sorted(names)
         listed = list(csv.DictReader(io.StringIO(harvester("status", given, "--csv").out)))
-        assert [(row["rows"], row["verdict"]) for row in listed] == [("100", "likely")] * 4
+        assert [(row["rows"], row["verdict"]) for row in listed] == [("100", "proven")] * 4
     verified = json.loads(harvester("verify", tmp_path / "mirror", "--json").out)
     assert [Path(place).parent.name for place in verified] == sorted(names)
     assert {(entry["symbols"], entry["rows"], entry["exit"]) for entry in verified.values()} == {(".", 100, 0)}
+
+
+def test_plan(harvester: Harvester, tmp_path: Path) -> None:
+    """One line per dataset, for people, as CSV and as JSON; then the command that mirrors, which promises kept."""
+    with beside(portal(pages(30))) as served:
+        path = write_job(tmp_path, served.url, more='key = "ID"\nmax_calls = 100\n')
+        table = harvester("plan", path)
+        spent = len(served.asked)
+        listed, told = harvester("plan", path, "--csv"), harvester("plan", path, "--json")
+        assert len(served.asked) == spent <= 20
+        assert harvester("run", path, "--quiet").code == Exit.OK
+        calls = len(served.asked) - spent
+    assert (table.code, listed.code, told.code) == (Exit.OK, Exit.OK, Exit.OK)
+    head, line = table.out.splitlines()
+    assert head.split() == ["dataset", "pages", "rows", "calls", "time", "left", "share", "key", "time"]
+    share = f"{calls / (100 - spent):.0%}"
+    assert line.split() == ["d", "30", "600", str(calls), str(100 - spent), share, "0:00:01"]
+    assert table.err.endswith(f"next: harvester run {path}\n")
+    (row,) = csv.DictReader(io.StringIO(listed.out))
+    assert (row["dataset"], row["pages"], row["calls"], row["share"]) == ("d", "30", str(calls), share)
+    (found,) = json.loads(told.out)
+    assert (found["exit"], found["pages"], found["calls"], found["left"]) == (0, 30, calls, 100 - spent)
+    assert {"seconds", "exact", "remark", "hint"} < set(found)
+
+
+def test_plan_of_what_does_not_work(harvester: Harvester, tmp_path: Path) -> None:
+    """The dataset has its line, its reason and its hint; no run is proposed."""
+    with beside(portal(saying("1403", "您没有权限调用此接口"))) as served:
+        path = write_job(tmp_path, served.url)
+        said, told = harvester("plan", path), harvester("plan", path, "--json")
+    assert said.code == told.code == Exit.REFUSED
+    assert said.out.splitlines()[1].split() == ["d"]
+    assert "d: refused by the platform: 1403" in said.err
+    assert "d: hint: " in said.err
+    assert "next: " not in said.err
+    assert json.loads(told.out)[0]["exit"] == Exit.REFUSED
 
 
 def test_failures_are_machine_readable_too(harvester: Harvester, tmp_path: Path) -> None:
@@ -612,7 +650,7 @@ def test_progress_is_told_only_when_asked_for(harvester: Harvester, tmp_path: Pa
     with beside(portal(pages(3))) as served:
         path = write_job(tmp_path, served.url)
         plain, verbose = harvester("run", path), harvester("run", path, "--fresh", "-v")
-    assert plain.err.startswith("\nd: likely")
+    assert plain.err.startswith("\nd: proven")
     assert "concluded: dataset d, published True" in verbose.err
     assert "\x1b" not in plain.err + verbose.err
 
@@ -680,15 +718,52 @@ def test_verify_finds_damage(harvester: Harvester, mirror: Path, tmp_path: Path)
     assert missing.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
 
 
+FALSE_CLAIMS: Final = (
+    ("verdict", '"verdict":"proven"', '"verdict":"likely"', "says 'likely', its evidence gives 'proven'"),
+    ("rows", '"evidence":{"pages":30,"rows":600', '"evidence":{"pages":30,"rows":601', "does not say what the files"),
+    ("pages read again", '"read_again":{"pages":30', '"read_again":{"pages":29', "says 'proven', its evidence gives"),
+    ("end", '"end":{"how":"empty"', '"end":{"how":"repeat"', "says 'proven', its evidence gives 'likely'"),
+    (
+        "holes",
+        '"expect_rows":null,"holes":[]',
+        '"expect_rows":null,"holes":[7]',
+        "says 'proven', its evidence gives 'not proven'",
+    ),
+    ("assumptions", "not asked for has rows", "was asked for has rows", "does not say what the files"),
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"), [claim[1:] for claim in FALSE_CLAIMS], ids=[c[0] for c in FALSE_CLAIMS]
+)
+def test_verify_finds_a_certificate_that_was_edited(
+    harvester: Harvester, mirror: Path, old: str, new: str, said: str
+) -> None:
+    """Verdict, evidence and files have to agree; exit 7, though every shard is what it was."""
+    assert harvester("verify", mirror).code == Exit.OK
+    package = mirror / "datapackage.json"
+    text = json.dumps(json.loads(package.read_text()), ensure_ascii=False, separators=(",", ":"))
+    assert text.count(old) == 1
+    package.write_text(text.replace(old, new))
+    for given in (mirror, mirror.parent, mirror.parents[1]):
+        edited = harvester("verify", given)
+        assert edited.code == Exit.LOCAL
+        assert edited.out.endswith("  ...  30 pages, 600 rows\n")
+        assert f"  the certificate {said}" in edited.err
+        assert edited.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
+
+
 def test_verify_of_an_open_snapshot(harvester: Harvester, tmp_path: Path) -> None:
     """Open shards are ``o``, exit 4, with how many pages are here."""
     with beside(portal(pages(30))) as served:
-        path = write_job(tmp_path, served.url, more="[run]\nrows_per_shard = 200\n")
+        path = write_job(tmp_path, served.url, more="[run]\nrows_per_shard = 200\nconcurrency = 1\n")
         harvester("run", path, "--max-pages", 15)
     said = harvester("verify", tmp_path / "mirror")
     assert said.code == Exit.OPEN_PAGES
-    assert said.out.split()[1:] == [".o", "10", "pages,", "200", "rows"]
-    assert "5 of 10 pages are here" in said.err
+    assert said.out.split()[1:] == [".oo", "10", "pages,", "200", "rows"]
+    here = [int(number) for number in re.findall(r"(\d+) of 10 pages are here", said.err)]
+    assert sum(here) == 5  # beside the sealed ones: what probing for the end has brought, too
+    assert all(here)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
@@ -824,7 +899,7 @@ async def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals, c
     """The first signal lets calls in flight finish, keeps everything, and the next run fetches only the rest."""
     async with portal(pages(200)) as served:
         path = write_job(tmp_path, served.url, more="[run]\nconcurrency = 8\nrows_per_shard = 400\n")
-        served.hold_from = 60
+        served.hold_after = 60
         process = await start(path)
         async with asyncio.timeout(10):
             await served.held.wait()
@@ -839,11 +914,16 @@ async def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals, c
         assert f"next: harvester run {path}".encode() in err
         assert b"Traceback" not in err
         assert 60 <= len(served.asked) < 200
+        kept = {page for page in served.asked if page <= 200}
+        before = len(served.asked)
         process = await start(path)
         await process.communicate()
         assert process.returncode == Exit.OK
-        twice = {page for page in served.asked if served.asked.count(page) > 1}
-        assert twice <= {201}  # the first page past the end, which is read once more to confirm it
+        rest = set(range(1, 201)) - kept
+        position = max(map(served.asked[before:].index, rest)) + 1  # from here on pages are read a second time
+        again = [page for page in served.asked[before : before + position] if page <= 200]
+        assert sorted(again) == sorted(rest)
+        assert sorted(page for page in served.asked[before + position :] if page <= 200) == list(range(1, 201))
     assert rows_of(tmp_path) == expected_rows(200)
 
 
@@ -851,7 +931,7 @@ async def test_calls_in_flight_get_five_seconds(tmp_path: Path) -> None:
     """A platform that does not answer cannot keep an interrupted run from ending."""
     async with portal(pages(200)) as served:
         path = write_job(tmp_path, served.url, more="[run]\nconcurrency = 8\n")
-        served.hold_from = 60
+        served.hold_after = 60
         process = await start(path)
         async with asyncio.timeout(10):
             await served.held.wait()
@@ -866,7 +946,7 @@ async def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
     """Twice Ctrl-C does not wait for anything; what was durable is continued to the same bytes."""
     async with portal(pages(200)) as served:
         path = write_job(tmp_path, served.url, more="[run]\nconcurrency = 8\nrows_per_shard = 400\n")
-        served.hold_from = 60
+        served.hold_after = 60
         process = await start(path)
         async with asyncio.timeout(10):
             await served.held.wait()
@@ -887,7 +967,7 @@ async def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
 async def test_a_check_can_be_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends a command that keeps nothing at once: exit 130, one word, no traceback."""
     async with portal(pages(3)) as served:
-        served.hold_from = 1
+        served.hold_after = 0
         process = await start(write_job(tmp_path, served.url), "check")
         async with asyncio.timeout(10):
             await served.held.wait()
@@ -935,11 +1015,13 @@ def test_the_secret_stays_inside(
     with beside(portal(answer)) as served:
         path = write_job(tmp_path, served.url, credential=CANARY)
         said = [
+            harvester("plan", path, "--json"),
             harvester("run", path, "-v"),
             harvester("run", path, "--json"),
             harvester("check", path, "--json"),
             harvester("check", path),
             harvester("status", path),
+            harvester("quota", path),
             harvester("run", path, "--dataset", "e"),
         ]
         path.write_text(path.read_text().replace('{ file = "token" }', f'{{ env = "{CANARY}" }}'))
@@ -964,3 +1046,77 @@ def test_the_search_for_secrets_finds_them() -> None:
         encoded = base64.b64encode(text)
         assert any(form in encoded for form in forms(CANARY))
     assert WUHAN_TOKEN.encode() in forms(WUHAN_TOKEN)
+
+
+# The call ledger
+
+
+METERED = """
+max_calls = 20
+calls_reset = "2099-01-01"
+[datasets.e]
+service = "d"
+params = { a = "1" }
+max_calls = 4
+calls_reset = "2099-01-01"
+[datasets.f]
+service = "f"
+"""
+
+
+def test_quota(harvester: Harvester, tmp_path: Path) -> None:
+    """A table of allowances, sharing said; nothing is written, no server is asked, and no secret is needed."""
+    path = write_job(tmp_path, more=METERED)
+    (tmp_path / "token").unlink()
+    before = contents(tmp_path)
+    said = harvester("quota", path)
+    assert (said.code, said.err) == (Exit.OK, "")
+    assert said.out.splitlines() == [
+        "dataset  operation  allowance  used  left  resets                     shared with",
+        "d        d          20         0     20    2099-01-01T00:00:00+08:00  e",
+        "e        d          4          0     4     2099-01-01T00:00:00+08:00  d",
+    ]
+    assert contents(tmp_path) == before
+
+
+def test_quota_can_be_put_right(harvester: Harvester, tmp_path: Path) -> None:
+    """For one dataset, which must be clear; the table that follows shows it, also for machines."""
+    path = write_job(tmp_path, more=METERED)
+    message = one_message(harvester("quota", path, "--set-used", "3"), Exit.USAGE)
+    assert "--set-used is for one dataset" in message
+    (pasted,) = re.findall(r"hint: harvester (.+)", message)
+    said = harvester(*shlex.split(pasted), "--csv")
+    assert (said.code, said.err) == (Exit.OK, "d: 3 calls counted as used from now on\n")
+    assert said.out == (
+        "dataset,operation,allowance,used,left,resets,shared_with\nd,d,20,3,17,2099-01-01T00:00:00+08:00,e\n"
+    )
+    assert harvester("quota", path, "--dataset", "f", "--set-used", "1").err == (
+        "f: 1 call counted as used from now on\n"
+    )
+    found = json.loads(harvester("quota", path, "--json").out)
+    assert [(each["dataset"], each["used"], each["left"]) for each in found] == [
+        ("d", 3, 17),
+        ("e", 3, 1),
+        ("f", 1, None),
+    ]
+    assert "no enabled dataset 'g'" in one_message(harvester("quota", path, "--dataset", "g"), Exit.USAGE)
+
+
+def test_quota_of_a_job_without_one(harvester: Harvester, tmp_path: Path) -> None:
+    """Words instead of an empty table; for machines an empty list."""
+    path = write_job(tmp_path)
+    assert harvester("quota", path) == (Exit.OK, "", "no dataset has `max_calls`, and no call was counted\n")
+    assert harvester("quota", path, "--json").out == "[]\n"
+
+
+def test_quota_that_cannot_be_read(harvester: Harvester, tmp_path: Path) -> None:
+    """Exit 7 with the file and the way out; putting it right mends it."""
+    path = write_job(tmp_path, more=METERED)
+    harvester("quota", path, "--dataset", "d", "--set-used", "3")
+    (ledger,) = (Path(os.environ["XDG_STATE_HOME"]) / "harvester").glob("calls-*")
+    ledger.write_bytes(ledger.read_bytes()[:-9])
+    said = harvester("quota", path, "--dataset", "d")
+    assert said.code == Exit.LOCAL
+    assert f"d: {ledger} is damaged" in said.err
+    assert "hint: say how many calls the platform has counted: harvester quota JOB --set-used N" in said.err
+    assert harvester("quota", path, "--dataset", "d", "--set-used", "3").code == Exit.OK

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
 from harvester import envelope
-from harvester.envelope import ABSENT, Nested, ShapeError, UnreadableError
+from harvester.envelope import ABSENT, Nested, Opened, ShapeError, UnreadableError
+from harvester.model import Reply
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_nothing_is_no_rows(data: Raw) -> None:
         (b'{"a": 1, "pageNo": 4}', b'{"a":1,"pageNo":4}\n', None, None, True),
         (b'{"pageNo":5,"data":[]}', b"", 5, None, False),
         (b'{"pageNo":5,"data":null}', b"", 5, None, False),
-        (b'{"pageNum":6,"pageSize":20,"total":0,"count":0,"hint":null}', b"", None, 20, False),
+        (b'{"pageNum":6,"pageSize":20,"total":0,"count":0,"hint":null}', b"", 6, 20, False),
         (b'{"data":{"pageNo":7,"pageSize":20,"data":null,"metadata":{}}}', b"", None, None, False),
         (b'{"data":{"pageNo":7,"data":[]}}', b'{"pageNo":7,"data":[]}\n', None, None, True),
         (b'{"total":1,"name":"x"}', b'{"total":1,"name":"x"}\n', None, None, True),
@@ -121,34 +122,61 @@ def test_the_object_around_the_rows(
     assert (found.lines, found.number, found.size, found.single) == (lines, number, size, single)
 
 
-@pytest.mark.parametrize("data", [b"1", b"true", b'"a"', b'{"data":1}', b'{"data":"a"}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1",
+        b"true",
+        b'"a"',
+        b'""',
+        b'"null"',
+        b'"1"',
+        b'{"data":1}',
+        b'{"data":"a"}',
+        rb'"\"[]\""',
+        rb'{"data":"\"[]\""}',
+        rb'"{\"data\":\"\\\"[]\\\"\"}"',
+    ],
+)
 def test_another_shape_is_refused(data: bytes) -> None:
-    """Neither rows nor nothing."""
+    """Neither rows nor nothing; a string is looked into once."""
     with pytest.raises(ShapeError, match="neither a list nor an object"):
         envelope.rows(Raw(data))
 
 
-def test_a_byte_order_mark_is_dropped_and_named() -> None:
-    """Only at the very beginning."""
-    assert envelope.clean(b"\xef\xbb\xbf{}") == (b"{}", ("bom",))
-    assert envelope.clean(b"{}") == (b"{}", ())
-    assert envelope.clean('{"a":"\ufeff"}'.encode())[1] == ()
+@pytest.mark.parametrize(
+    ("data", "lines", "number", "repairs"),
+    [
+        ('"[]"', "", None, ()),
+        (r'"[{\"a\":1.10},null]"', '{"a":1.10}\nnull\n', None, ()),
+        (r'"\r\n [ {\"a\": 1} ]\n"', '{"a":1}\n', None, ("white space",)),
+        (r'"{\"pageNo\":2,\"data\":[{\"a\":1}]}"', '{"a":1}\n', 2, ()),
+        (r'"{\"a\":1}"', '{"a":1}\n', None, ()),
+        (r'"{}"', "", None, ()),
+        (r'{"pageNo":3,"data":"[{\"a\":1}]"}', '{"a":1}\n', 3, ()),
+        (r'{"pageNo":3,"data":"{\"a\":1}"}', '{"a":1}\n', 3, ()),
+        (r'"{\"data\":\"[{\\\"a\\\":1}]\"}"', '{"a":1}\n', None, ()),
+        (r'"[{\"a\":\"x\\ty\\\\ \\u00e9\u00e9\"}]"', '{"a":"x\\ty\\\\ \\u00e9é"}\n', None, ()),
+        (r'"[{\"a\":\"x\ty\"}]"', '{"a":"x\\ty"}\n', None, ("control characters",)),
+        (r'"[\"\\ud83d\"]"', '"\\ud83d"\n', None, ()),
+        (r'"[\"[1]\"]"', '"[1]"\n', None, ()),
+        (r'"{\"\\ud83d\":\"\\udc00\"}"', '{"\\ud83d":"\\udc00"}\n', None, ()),
+    ],
+)
+def test_json_inside_a_string_is_unwrapped(data: str, lines: str, number: int | None, repairs: tuple[str, ...]) -> None:
+    """A list or an object, as ``data`` or as the ``data`` in it, with all that can be wrong inside."""
+    found = envelope.rows(Raw(data.encode()))
+    assert (found.lines.decode(), found.number) == (lines, number)
+    assert tuple(dict.fromkeys(found.repairs)) == ("unwrapped", *repairs)
 
 
 @pytest.mark.parametrize(
-    ("body", "place"),
-    [
-        (b"abc\xffdef", "0xff at offset 3"),
-        ('{"a":"武汉"}'.encode("gb18030"), "0xce at offset 6"),
-        (b"\xed\xa0\x80", "0xed at offset 0"),
-        (b"ab\xe6\xad", "0xe6 at offset 2"),
-        (b"\xc0\x80", "0xc0 at offset 0"),
-    ],
+    "data", ['"[1"', '"[NaN]"', '"{a}"', '{"data":"[1,]"}', '"[暂无数据]"', '"' + "[" * 100_000 + '"']
 )
-def test_bytes_that_are_not_utf8_are_named(body: bytes, place: str) -> None:
-    """Another charset, a surrogate, a cut or overlong character: the first wrong byte and its place."""
-    with pytest.raises(UnreadableError, match=place):
-        envelope.clean(body)
+def test_a_string_that_only_begins_like_json_is_unreadable(data: str) -> None:
+    """It was cut, is something else, or is too deep."""
+    with pytest.raises(UnreadableError, match="not JSON"):
+        envelope.rows(Raw(data.encode()))
 
 
 class _Body(Struct):
@@ -156,14 +184,33 @@ class _Body(Struct):
     x: Raw = ABSENT
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"data":[1}', b"nul", b'{"data":1}x', b"{'a':1}", b'{"a":\x01}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"data":[1}',
+        b"nul",
+        b'{"data":1}x',
+        b"{'a':1}",
+        b'{"a":\x01}',
+        b'{"a":NaN}',
+        b'{"data":[Infinity]}',
+        b'{"data":-Infinity}',
+        b'{"data":"\t',
+        b'"{',
+        b'"{}"x',
+        b'"[1"',
+        b"[1,",
+    ],
+)
 def test_what_is_no_json_is_unreadable(body: bytes) -> None:
     """Cut, followed by something, or another language."""
     with pytest.raises(UnreadableError, match="not JSON"):
         envelope.fields(body, _Body)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"a"'])
+@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"a"', b'"[]"', b'"null"', rb'"\"{}\""'])
 def test_what_is_no_object_has_the_wrong_shape(body: bytes) -> None:
     """It is JSON, only not an answer."""
     with pytest.raises(ShapeError):
@@ -172,8 +219,87 @@ def test_what_is_no_object_has_the_wrong_shape(body: bytes) -> None:
 
 def test_fields_stay_as_they_were_sent() -> None:
     """Raw texts; keys that are not asked for are passed over."""
-    body = envelope.fields(b' {"more": [1], "data": 1.10 , "x":"\\u0041"} ', _Body)
-    assert (bytes(body.data).strip(), bytes(body.x)) == (b"1.10", b'"\\u0041"')
+    body, repairs = envelope.fields(b' {"more": [1], "data": 1.10 , "x":"\\u0041"} ', _Body)
+    assert (bytes(body.data), bytes(body.x), repairs) == (b"1.10", b'"\\u0041"', ())
+
+
+@pytest.mark.parametrize(
+    ("body", "repairs"),
+    [
+        (b'{"data":[1],"x":"a"}', ()),
+        (rb'"{\"data\":[1],\"x\":\"a\"}"', ("unwrapped",)),
+        (rb' "\n{\"data\":[1],\"x\":\"a\"}" ', ("unwrapped",)),
+        (b'{"data":[1],"x":"a","y":"\t"}', ("control characters",)),
+        (b'{"data":[1],"x":"a","\\ud83d":1}', ()),
+        (rb'"{\"data\":[1],\"x\":\"a\",\"y\":\"\t\"}"', ("unwrapped", "control characters")),
+        (b'"{\t\\"data\\":[1],\\"x\\":\\"a\\"}"', ("control characters", "unwrapped")),
+    ],
+)
+def test_an_answer_is_mended_before_it_is_split(body: bytes, repairs: tuple[str, ...]) -> None:
+    """The whole of it may come in a string, and bare control characters may stand in its strings."""
+    found, named = envelope.fields(body, _Body)
+    assert (bytes(found.data), bytes(found.x), named) == (b"[1]", b'"a"', repairs)
+
+
+def opened(body: bytes, known: str = "", kind: str = "application/json") -> Opened[_Body]:
+    """Open an answer of a content type."""
+    return envelope.opened(Reply(200, {"Content-Type": kind}, body), known, _Body)
+
+
+def test_a_page_names_every_change_once() -> None:
+    """From the charset to the white space, whatever level it happened on."""
+    inner = '{"data": "[\\t\\"武\t\\" ]"}'
+    body = b"\xef\xbb\xbf" + inner.encode("gb18030")
+    page = opened(body).page(opened(body).fields.data, 7)
+    assert (page.lines.decode(), page.rows, page.total, page.charset) == ('"武\\t"\n', 1, 7, "gb18030")
+    assert page.repairs == ("bom", "charset", "charset guessed", "control characters", "unwrapped", "white space")
+
+
+@pytest.mark.parametrize(
+    ("known", "kind", "charset"),
+    [
+        ("utf-8", "application/json", "utf-8"),
+        ("", "application/json", "utf-8"),
+        ("", "application/json;charset=gbk", "utf-8"),
+        ("gb18030", "application/json", ""),
+    ],
+)
+def test_what_is_json_in_one_charset_only_is_in_that(known: str, kind: str, charset: str) -> None:
+    """Valid bytes are not enough: read as GB18030 this loses the backslash before a quote."""
+    answer = opened('{"data":["武\\""],"x":"汉字"}'.encode(), known, kind)
+    if charset:
+        page = answer.page(answer.fields.data)
+        assert (page.lines.decode(), page.charset, page.repairs) == ('"武\\""\n', charset, ())
+    else:
+        with pytest.raises(UnreadableError, match="no JSON in GB18030") as caught:
+            answer.page(answer.fields.data)
+        assert 'charset = "utf-8"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("known", "body"),
+    [("utf-8", '{"x":"没有","data":[]}'.encode("gbk")), ("gb18030", '{"x":"没有啊","data":[]}'.encode())],
+)
+def test_the_other_charset_is_good_for_words_and_not_for_rows(known: str, body: bytes) -> None:
+    """A failure can be told; a page is refused with the place and what to do."""
+    answer = opened(body, known)
+    assert envelope.scalar(answer.fields.x).startswith("没有")
+    with pytest.raises(UnreadableError, match=r"byte 0x.. at offset") as caught:
+        answer.page(answer.fields.data)
+    assert "--fresh" in caught.value.hint
+
+
+@pytest.mark.parametrize("known", ["", "utf-8", "gb18030"])
+def test_what_is_in_no_charset_or_no_json_is_unreadable(known: str) -> None:
+    """The wrong byte is named before the wrong token, and nothing is hinted."""
+    for body, why in (
+        (b"\xff{}", "0xff at offset 0"),
+        (b"{,}", "not JSON"),
+        ("没有".encode("gbk"), "not UTF-8" if known == "utf-8" else "not JSON"),
+    ):
+        with pytest.raises(UnreadableError, match=why) as caught:
+            opened(body, known)
+        assert caught.value.hint == ""
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"data":', b'[{"a":'])
@@ -200,13 +326,14 @@ def test_deep_nesting_is_unreadable_and_no_crash(opening: bytes) -> None:
         (b"true", "true"),
         (b'"\\u0031"', "1"),
         (b'"\xe6\xad\xa6"', "武"),
-        (b'"\\ud800"', '"\\ud800"'),
+        (b'"a\xffud800\\n"', "a\ufffd\n"),
+        (b'["\xffud800"]', '["\\ufffd"]'),
         (b"1.0", "1.0"),
         (b"[1]", "[1]"),
     ],
 )
 def test_a_code_as_text(raw: bytes, text: str) -> None:
-    """Quoted or not is the same, leading zeros are not, and a lone surrogate does no harm."""
+    """Quoted or not is the same, leading zeros are not, and half a surrogate pair (with its stand-in) does no harm."""
     assert envelope.scalar(Raw(raw)) == text
 
 

@@ -21,42 +21,57 @@ __main__
 cli
 demo simulate
 harvester
-check harvest
+check harvest plan quota
 app_run
-dataset_run status store.verify
-lifecycle
+dataset_run
+keeper status store.verify
+lifecycle recount
 store.snapshot
-store.folder store.journal store.sealed store.checkpoint
-store.shardfile
+store.filling
+store.contents store.recovery
+store.folder store.journal store.sealed store.package store.keys
+store.checkpoint store.index
+store.shardfile ledger
 store.durable
 store
 terminal report writer
+outlook
 attempt events
 schedule send
 job
 job.file
 job.credentials job.schema
 job.rules
-pace
+pace room route
 platforms
 platforms.wuhan platforms.sipop
 platforms.status
-envelope frontier health clock certificate rate slots concurrency shard
+envelope frontier health clock certificate rate slots concurrency shard call_counts
+charset literals body second_reading page_size
+page_states
 simulator
 simulator.server
 simulator.jobfile simulator.files simulator.sipop simulator.wuhan
-simulator.config
-simulator.gate simulator.generated
-simulator.tables simulator.stats simulator.limits
+simulator.config simulator.pager
+simulator.gate simulator.generated simulator.drift simulator.bodies
+simulator.tables simulator.stats simulator.limits simulator.quirks simulator.jsontext
 model errors
 """
 RANK: Final = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 PURE: Final = {
     "frontier",
+    "page_states",
+    "page_size",
+    "second_reading",
+    "outlook",
     "rate",
     "concurrency",
     "envelope",
+    "charset",
+    "literals",
+    "call_counts",
+    "body",
     "certificate",
     "clock",
     "health",

@@ -80,6 +80,13 @@ def test_everything_that_is_said_is_taken_over(tmp_path: Path) -> None:
         paging = "none"
         page_param = "p"
         first_page = 0
+        charset = "gb18030"
+        key = ["ID", "名称"]
+        recheck = 0
+        expect_rows = 16839
+        strict = true
+        max_calls = 20
+        calls_reset = "day"
         [datasets.b]
         app = "s"
         method = "m"
@@ -92,7 +99,33 @@ def test_everything_that_is_said_is_taken_over(tmp_path: Path) -> None:
     assert (b.app.rate_limit, b.app.id, b.app.digest) == (0.5, "plain-key", "md5-16")
     assert (a.title, a.url, a.body, a.envelope) == ("甲", "https://example.org/a?b", "json", {"more": [1, {"x": True}]})
     assert (a.params, a.paging, a.page_param, a.first_page, a.page_size) == ({"k": "v"}, "none", "p", 0, None)
+    assert (a.charset, a.key, a.recheck, a.expect_rows, a.strict) == ("gb18030", ("ID", "名称"), 0, 16839, True)
+    assert (a.max_calls, a.calls_reset) == (20, "day")
+    assert (b.charset, b.key, b.recheck, b.expect_rows, b.strict) == ("", (), None, None, False)
+    assert (b.max_calls, b.calls_reset) == (None, "month")
     assert (b.method, b.page_size, b.page_param, b.first_page) == ("m", 50, sipop.PAGE_PARAM, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "kept"),
+    [
+        ("charset", '"gbk"', "gb18030"),
+        ("charset", '"GB2312"', "gb18030"),
+        ("charset", '"UTF-8"', "utf-8"),
+        ("key", '"ID"', ("ID",)),
+        ("calls_reset", '"month"', "month"),
+        ("calls_reset", '"2026-12-31"', "2026-12-31"),
+        ("calls_reset", "2026-12-31", "2026-12-31"),
+    ],
+)
+@pytest.mark.parametrize("table", ["[defaults]\n{}\n{}", "{1}\n{0}"])
+def test_what_can_be_written_in_several_ways_is_kept_in_one(
+    tmp_path: Path, table: str, key: str, written: str, kept: object
+) -> None:
+    """For the datasets of both platforms, said for one or for all."""
+    both = WUHAN + SIPOP + table.format(f"{key} = {written}", ONE + 'app = "w"')
+    both += f'\n[datasets.two]\napp = "s"\nmethod = "m"\n{"" if "defaults" in table else f"{key} = {written}"}'
+    assert [getattr(dataset, key) for dataset in load(tmp_path, both).datasets] == [kept, kept]
 
 
 def test_defaults_fill_what_a_dataset_does_not_say(tmp_path: Path) -> None:
@@ -144,6 +177,18 @@ def test_without_secrets_nothing_is_fetched_but_the_form_is_checked(tmp_path: Pa
     assert [(app.id, app.secret.reveal()) for app in job.apps.values()] == [("", ""), ("", "")]
     with pytest.raises(UsageError, match="`token` stands in the job file as text"):
         load(tmp_path, WUHAN.replace('{ env = "SECRET" }', '"abc"') + ONE, secrets=False)
+
+
+def test_ids_are_had_without_secrets(tmp_path: Path) -> None:
+    """Whoever asks which calls were counted needs to know for whom, and no secret."""
+    text = WUHAN.replace('{ env = "SECRET" }', '{ command = ["touch", "ran"] }') + ONE
+    path = tmp_path / "job.toml"
+    path.write_text(text)
+    job = Job.load(path, environ=ENVIRON, secrets=False, ids=True)
+    assert [(dataset.app.id, dataset.app.secret.reveal()) for dataset in job.datasets] == [("the-id", "")]
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(UsageError, match="variable ID is not set"):
+        Job.load(path, environ={}, secrets=False, ids=True)
 
 
 def test_a_missing_variable_is_named_with_the_file_and_the_key(tmp_path: Path) -> None:

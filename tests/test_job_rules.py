@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from math import inf, nan
 
 import pytest
@@ -20,6 +20,16 @@ from harvester.job import rules
         (rules.whole(1, 9, example=""), [1, 9], [0, 10, 1.0, True, "1", nan]),
         (rules.number(""), [1, 0.001, 10**9], [0, -1, inf, nan, True, "1", 10**400]),
         (rules.number("", zero=True), [0, 0.0, 1], [-0.1, -inf, nan, False]),
+        (
+            rules.names(""),
+            ["a", "注册号", ["a"], ["a", "b"]],
+            ["", [], [""], ["a", "a"], ["a", 1], "a\nb", 1, {"a": 1}],
+        ),
+        (
+            rules.day(""),
+            [date(2026, 12, 31), "2026-12-31", "2028-02-29"],
+            ["20261231", "2026-W53-4", "2026-12-32", "2026-02-29", "2026-1-1", "", 2026, datetime(2026, 12, 31)],  # noqa: DTZ001 - as TOML gives it
+        ),
         (rules.either(rules.number(""), "none"), ["none", 2], ["None", 0, ["none"]]),
         (
             rules.table(""),

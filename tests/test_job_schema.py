@@ -95,7 +95,7 @@ def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:
     app = "w"
     page-size = 5
     method = "m"
-    max_calls = 5
+    attempts = 5
     xyz = 1
     [datasets.b.c]
     service = "s"
@@ -116,7 +116,7 @@ def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:
         "  [defaults] `rate_limit` belongs in [apps.NAME]\n"
         "  [datasets.one] `page-size` is unknown; did you mean `page_size`?\n"
         "  [datasets.one] `method` belongs to platform sipop, in [datasets.NAME]\n"
-        "  [datasets.one] `max_calls` belongs in [run]\n"
+        "  [datasets.one] `attempts` belongs in [run]\n"
         "  [datasets.one] `xyz` is unknown\n"
         "  [datasets.b] `c` is unknown; a name with a dot in it needs quotes, as in [datasets.'a.b']\n"
         "\n"
@@ -153,6 +153,24 @@ def test_keys_of_every_platform_pass_while_the_platform_is_unknown(tmp_path: Pat
         ("[datasets.a]\npage_size = 10001", "[datasets.a] `page_size` must be a whole number from 1 to 10000, found"),
         ("[datasets.a]\nfirst_page = -1", "[datasets.a] `first_page` must be a whole number from 0 to"),
         ("[datasets.a]\npaging = 'all'", '[datasets.a] `paging` must be "page" or "none", found the text \'all\''),
+        (
+            "[datasets.a]\ncharset = 'big5'",
+            '[datasets.a] `charset` must be "utf-8" or "gb18030", found the text \'big5\'',
+        ),
+        ("[datasets.a]\ncharset = 1", '[datasets.a] `charset` must be "utf-8" or "gb18030", found the number 1'),
+        ("[datasets.a]\nkey = []", "[datasets.a] `key` must be a name or a list of different names, found a list"),
+        ("[datasets.a]\nrecheck = -1", "[datasets.a] `recheck` must be a whole number from 0 to"),
+        ("[datasets.a]\nexpect_rows = 1.5", "[datasets.a] `expect_rows` must be a whole number from 0 to"),
+        ("[datasets.a]\nstrict = 1", "[datasets.a] `strict` must be true or false, found the number 1"),
+        ("[defaults]\nmax_calls = 0", "[defaults] `max_calls` must be a whole number from 1 to"),
+        (
+            "[datasets.a]\ncalls_reset = 'year'",
+            '[datasets.a] `calls_reset` must be a date (YYYY-MM-DD) or "day" or "month", found the text \'year\'',
+        ),
+        (
+            "[datasets.a]\ncalls_reset = 2026-12-31T00:00:00",
+            '[datasets.a] `calls_reset` must be a date (YYYY-MM-DD) or "day" or "month", found the date or time 2026-',
+        ),
         ("[datasets.'a.b']\ntitle = 1", "[datasets.'a.b'] `title` must be a text on one line, found the number 1"),
         ("[datasets.a]\nparams = { d = 2026-01-01 }", "[datasets.a] `params` must be a table of texts, numbers"),
         ("[apps.a]\nid_headers = []", "[apps.a] `id_headers` must be a list of names of HTTP headers, found a list"),

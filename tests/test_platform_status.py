@@ -56,6 +56,9 @@ def test_an_unreadable_body_is_kept_aside_after_a_few_tries() -> None:
     got = judge(Reply(200, {}, b'{"a":'), "not JSON: cut")
     assert (got.tries, got.then, got.quarantine) == (UNREADABLE_TRIES, "open", True)
     assert "not JSON: cut" in got.meaning
+    assert got.hint == ""
+    assert judge(Reply(200, {}, b'{"a":'), "why", "do this").hint == "do this"
+    assert "do this" not in judge(Reply(200, {}, b"<html>"), "why", "do this").hint
 
 
 def test_a_redirect_names_where_it_leads() -> None:
@@ -90,6 +93,9 @@ def test_an_unknown_answer_is_refused_in_the_platforms_words() -> None:
         (b"a\r\n\tb", "a b"),
         (b"\xff\xfe", "��"),
         ("武" * 500, "武" * (EXCERPT - 1) + "…"),
+        ("武" + "汉" * 4096, "武" + "汉" * (EXCERPT - 2) + "…"),
+        ("<html><title>访问被拦截</title>".encode("gb18030") + b"x" * 5000, "访问被拦截"),
+        (b"\xef\xbb\xbf" + "<p>请登录".encode(), "请登录"),
     ],
 )
 def test_an_excerpt_is_one_short_line(body: bytes | str, words: str) -> None:
@@ -112,6 +118,14 @@ def test_anything_can_be_shown(body: bytes) -> None:
         (b" \n<!doctype HTML", True),
         (b"<?xml?>", True),
         (b"<!-- -->", True),
+        (b'<meta http-equiv="refresh">', True),
+        (b"<noscript>", True),
+        (b"</div>", True),
+        (b"\xef\xbb\xbf\r\n<!DOCTYPE html>", True),
+        ("\ufeff<html>".encode("gb18030"), True),
+        (b"< 3", False),
+        (b"<", False),
+        (b'"<html>"', False),
         (b'{"a":"<html>"}', False),
         (b"", False),
         (b"x<html>", False),

@@ -6,8 +6,10 @@ specimen to ``SPECIMENS``.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl
 
@@ -67,6 +69,7 @@ SIPOP: Final = Dataset(
     page_size=10,
     page_param="pageNum",
 )
+REPAIRS: Final = {"bom", "charset", "charset guessed", "control characters", "unwrapped", "white space"}
 REFUSED_DATASET: Final = (Kind.REFUSED, "dataset", None)
 REFUSED_APP: Final = (Kind.REFUSED, "app", None)
 
@@ -155,7 +158,7 @@ def refusal(got: Page | Verdict) -> Verdict:
 def page(got: Page | Verdict) -> Page:
     """Return what must be a page, its counts in order."""
     assert isinstance(got, Page), got
-    assert got.lines.count(b"\n") == got.rows
+    assert got.lines.count(b"\n") == len(got.lines.splitlines()) == got.rows
     assert not got.lines or got.lines.endswith(b"\n")
     return got
 
@@ -364,6 +367,153 @@ def test_a_cut_body_is_read_again_and_kept_aside(platform: Platform, specimen: S
         assert (got.kind, got.quarantine) == (Kind.AGAIN, True)
 
 
+def in_rows(specimen: Specimen, text: str) -> str:
+    """Return the good answer with another value in its first row."""
+    return specimen.success.decode().replace('"a****"', f'"{text}"').replace('"a":"01"', f'"a":"{text}"')
+
+
+@every_platform
+@pytest.mark.parametrize(
+    ("known", "declared", "charset", "repairs"),
+    [
+        ("", "", "gb18030", ("charset", "charset guessed")),
+        ("", ";charset=GBK", "gb18030", ("charset",)),
+        ("", ";charset=utf-8", "gb18030", ("charset", "charset guessed")),
+        ("gb18030", "", "gb18030", ("charset",)),
+        ("utf-8", "", None, ()),
+        ("utf-8", ";charset=GBK", None, ()),
+    ],
+)
+def test_rows_in_gb18030_are_kept_in_utf8(
+    platform: Platform, specimen: Specimen, known: str, declared: str, charset: str | None, repairs: tuple[str, ...]
+) -> None:
+    """The charset is the dataset's; where it is unknown the answer tells it; a wrong one is refused with advice."""
+    body = in_rows(specimen, "武汉㐀").encode("gb18030")
+    reply = answer(body, Content_Type=f"text/html{declared}")
+    got = platform.read(replace(specimen.dataset, charset=known), reply)
+    if charset is None:
+        verdict = refusal(got)
+        at = body.index("武".encode("gb18030"))
+        assert (verdict.kind, verdict.quarantine) == (Kind.AGAIN, True)
+        assert f"not UTF-8: byte 0x{body[at]:02x} at offset {at}" in verdict.meaning
+        assert 'charset = "gb18030"' in verdict.hint
+        assert "--fresh" in verdict.hint
+    else:
+        assert page(got).lines.splitlines()[0].decode().endswith('"武汉㐀"}')
+        assert (page(got).charset, page(got).repairs) == (charset, repairs)
+
+
+@every_platform
+def test_the_charset_is_told_only_where_there_is_evidence(platform: Platform, specimen: Specimen) -> None:
+    """Plain ASCII fits both; a known charset is held to, and anything else refused."""
+    for known in ("", "utf-8", "gb18030"):
+        dataset = replace(specimen.dataset, charset=known)
+        plain = page(platform.read(dataset, answer(specimen.success, Content_Type="text/html;charset=gbk")))
+        assert (plain.charset, plain.repairs, plain.lines) == ("", (), specimen.lines)
+        got = platform.read(dataset, answer(in_rows(specimen, "武汉市").encode()))
+        if known == "gb18030":
+            assert "not GB18030: byte 0x" in refusal(got).meaning
+            assert 'charset = "utf-8"' in refusal(got).hint
+            assert refusal(got).quarantine
+        else:
+            assert (page(got).charset, page(got).repairs) == ("utf-8", ())
+
+
+@every_platform
+@pytest.mark.parametrize("known", ["", "utf-8", "gb18030"])
+@pytest.mark.parametrize("charset", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("words", ["权限不足啊", '没有"权限"', "没有 \n"])
+def test_failures_are_readable_in_either_charset(
+    platform: Platform, specimen: Specimen, known: str, charset: str, words: str
+) -> None:
+    """A gateway may write another charset than the dataset's; code and words are read, and decide nothing."""
+    code, (kind, _, _) = next(iter(specimen.codes.items()))
+    body = (specimen.code % f'"{code}"').replace("words", json.dumps(words, ensure_ascii=False)[1:-1]).encode(charset)
+    got = refusal(platform.read(replace(specimen.dataset, charset=known), answer(body, 500)))
+    assert (got.kind, got.code, got.quarantine) == (kind, code, False)
+    assert got.text == words
+
+
+@every_platform
+@pytest.mark.parametrize(
+    ("sent", "kept", "repairs"),
+    [
+        ("a\tb\r\n\x00\x1f", r"a\tb\r\n\u0000\u001f", ("control characters",)),
+        ("\x7f\x80", "\x7f\x80", ()),
+        (r"\ud83d x \uDE00", r"\ud83d x \uDE00", ()),
+        (r"\ud83d\ude00 \u6b66\/", r"\ud83d\ude00 \u6b66\/", ()),
+        ("\\ud83d\t", r"\ud83d\t", ("control characters",)),
+    ],
+)
+@pytest.mark.parametrize("known", ["", "gb18030"])
+def test_strings_are_mended_only_where_they_must_be(
+    platform: Platform, specimen: Specimen, sent: str, kept: str, repairs: tuple[str, ...], known: str
+) -> None:
+    """Bare control characters are escaped; escapes stay, halves of surrogate pairs among them."""
+    encoded = in_rows(specimen, sent).encode(known or "utf-8")
+    got = page(platform.read(replace(specimen.dataset, charset=known), answer(encoded)))
+    assert got.lines.decode() == specimen.lines.decode().replace("a****", kept).replace('"a":"01"', f'"a":"{kept}"')
+    assert got.repairs == (("charset", *repairs) if known and "\x80" in sent else repairs)
+    assert got.rows == 2
+
+
+@every_platform
+def test_json_inside_a_string_is_read(platform: Platform, specimen: Specimen) -> None:
+    """The whole answer, its data, the data in that; each looked into once, and named once."""
+    whole = json.dumps(specimen.success.decode()).encode()
+    outer = orjson.loads(specimen.success)
+    packed = orjson.dumps({**outer, "data": orjson.dumps(outer["data"]).decode()})
+    inner = outer["data"] if isinstance(outer["data"], dict) else {"data": outer["data"]}
+    nested = orjson.dumps({**outer, "data": {**inner, "data": orjson.dumps(inner["data"]).decode()}})
+    lines = specimen.lines.replace(b"1.10", b"1.1")  # as orjson writes it
+    for body in (packed, nested, json.dumps(packed.decode()).encode(), b"\xef\xbb\xbf" + nested):
+        got = page(platform.read(specimen.dataset, answer(body)))
+        assert (got.lines, got.repairs.count("unwrapped"), got.number) == (lines, 1, inner.get("pageNo"))
+    assert page(platform.read(specimen.dataset, answer(whole))).lines == specimen.lines
+    refusal(platform.read(specimen.dataset, answer(json.dumps(whole.decode()).encode())))
+    failed = refusal(platform.read(specimen.dataset, answer(json.dumps(specimen.code % 77).encode())))
+    assert (failed.kind, failed.code, failed.text) == (Kind.REFUSED, "77", "words")
+
+
+@every_platform
+def test_null_in_the_list_is_a_row(platform: Platform, specimen: Specimen) -> None:
+    """It has a place in the page, and keeps it."""
+    body = b'{"errcode":0,"result":true,"code":"1000","data":[null, {"a":1}, null]}'
+    got = page(platform.read(specimen.dataset, answer(body)))
+    assert (got.lines, got.rows, got.single) == (b'null\n{"a":1}\nnull\n', 3, False)
+
+
+@every_platform
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "01", "1.", "'a'", "undefined", "tru"])
+def test_what_is_no_json_is_kept_aside(platform: Platform, specimen: Specimen, value: str) -> None:
+    """Other languages write it; JSON does not know it."""
+    body = in_rows(specimen, "VALUE").replace('"VALUE"', value).encode()
+    got = refusal(platform.read(specimen.dataset, answer(body)))
+    assert (got.kind, got.quarantine) == (Kind.AGAIN, True)
+    assert "not JSON" in got.meaning
+
+
+@every_platform
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<!DOCTYPE html><title>安全验证</title><script>go()</script>".encode("gb18030"),
+        b"\xef\xbb\xbf" + "<html><title>安全验证</title>".encode(),
+        "\ufeff<html><title>安全验证</title>".encode("gb18030"),
+        b"\xef\xbb\xbf" + " <meta charset=gbk><title>安全验证</title>".encode("gb18030"),
+    ],
+)
+@pytest.mark.parametrize("known", ["", "utf-8", "gb18030"])
+def test_a_web_page_is_a_block_however_it_is_labelled(
+    platform: Platform, specimen: Specimen, body: bytes, known: str
+) -> None:
+    """With status 200, as JSON, in any charset: it is recognised and shown, and nobody tries to get past it."""
+    dataset = replace(specimen.dataset, charset=known)
+    got = refusal(platform.read(dataset, answer(body, Content_Type="application/json;charset=utf-8")))
+    assert (got.then, got.concerns, got.quarantine, got.text) == ("refused", "app", False, "安全验证")
+    assert "blocked" in got.meaning
+
+
 @every_platform
 def test_a_body_that_is_not_utf8_is_no_page(platform: Platform, specimen: Specimen) -> None:
     """Where it is not is said; in a row nothing is replaced."""
@@ -383,10 +533,26 @@ _JSON = st.recursive(
 )
 
 
+_INSERTS: Final = (
+    b"\x01",
+    b"\t",
+    b"\\",
+    b'"',
+    b"\\ud83d",
+    b"\\udc00",
+    b"\xff",
+    b"\xa6\\",
+    "武".encode(),
+    "武".encode("gbk"),
+    b"[",
+    b"}",
+)
+
+
 @st.composite
 def bodies(draw: st.DrawFn, good: bytes) -> bytes:
-    """Draw anything: bytes, JSON, or a good answer that was changed somewhere."""
-    kind = draw(st.sampled_from(["bytes", "json", "changed"]))
+    """Draw anything: bytes, JSON, or a good answer that was changed somewhere, packed into a string, or both."""
+    kind = draw(st.sampled_from(["bytes", "json", "changed", "changed", "packed"]))
     if kind == "bytes":
         return draw(st.binary(max_size=60))
     if kind == "json":
@@ -395,29 +561,77 @@ def bodies(draw: st.DrawFn, good: bytes) -> bytes:
             return orjson.dumps(value)
         except orjson.JSONEncodeError:
             return repr(value).encode(errors="replace")
-    start, stop = sorted(draw(st.tuples(*[st.integers(0, len(good))] * 2)))
-    return good[:start] + draw(st.binary(max_size=6)) + good[stop:]
+    if kind == "packed":
+        good = json.dumps(good.decode()).encode()
+    start = draw(st.integers(0, len(good)))
+    stop = start + draw(st.sampled_from([0, 0, 1, len(good)]))
+    return good[:start] + draw(st.binary(max_size=4) | st.sampled_from(_INSERTS)) + good[stop:]
+
+
+def constant(word: str) -> None:
+    """Refuse what the json module takes for a number."""
+    raise ValueError(word)
+
+
+def sent(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return what an answer says, by a parser that takes all that is mended, in whichever charset it is JSON."""
+    for charset in ("utf-8-sig", "gb18030"):
+        with suppress(ValueError):
+            value = json.loads(body.decode(charset), strict=False)
+            return json.loads(value, strict=False) if isinstance(value, str) else value
+    raise AssertionError(body)
 
 
 @every_platform
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), status=st.sampled_from([200, 200, 204, 302, 404, 429, 500, 503]))
-def test_reading_never_raises(platform: Platform, specimen: Specimen, data: st.DataObject, status: int) -> None:
-    """A page or a verdict, for any bytes; a page only with a known code."""
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.data(),
+    status=st.sampled_from([200, 200, 200, 204, 302, 404, 429, 500, 503]),
+    known=st.sampled_from(["", "utf-8", "gb18030"]),
+    kind=st.sampled_from(["application/json", "text/html;charset=gbk"]),
+)
+def test_reading_never_raises(
+    platform: Platform, specimen: Specimen, data: st.DataObject, status: int, known: str, kind: str
+) -> None:
+    """A page or a verdict, for any bytes; a page only with a known code, and its lines are what they promise."""
     body = data.draw(bodies(specimen.success))
-    got = platform.read(specimen.dataset, answer(body, status))
-    if isinstance(got, Page):
-        page(got)
-        assert status < 300
-        sent = orjson.loads(body.removeprefix(b"\xef\xbb\xbf")) if b"\\ud" not in body else {}
-        assert str(sent.get("errcode", sent.get("code"))) in {"0", "1000", "1100"}
+    got = platform.read(replace(specimen.dataset, charset=known), answer(body, status, Content_Type=kind))
+    if isinstance(got, Verdict):
+        assert orjson.dumps([got.code, got.text, got.meaning, got.hint, got.retry_after])
+        return
+    page(got)
+    assert status < 300
+    assert str(sent(body).get("errcode", sent(body).get("code"))) in {"0", "1000", "1100"}
+    assert got.charset in ({known, ""} if known else {"", "utf-8", "gb18030"})
+    assert len(set(got.repairs)) == len(got.repairs)
+    assert set(got.repairs) <= REPAIRS
+    for line in got.lines.splitlines(keepends=True):
+        assert line.endswith(b"\n")
+        assert min(line[:-1]) >= 0x20
+        json.loads(line.decode(), parse_constant=constant)
 
 
 @every_platform
 @pytest.mark.parametrize("opening", [b"[", b'{"data":', b'{"errcode":0,"result":true,"code":"1000","data":'])
 def test_deep_nesting_does_no_harm(platform: Platform, specimen: Specimen, opening: bytes) -> None:
-    """A body that is nothing but brackets is refused in words."""
-    refusal(platform.read(specimen.dataset, answer(opening * 100_000)))
+    """A body that is nothing but brackets is refused in words, also inside a string."""
+    success = '{"errcode":0,"result":true,"code":"1000","data":%s}'
+    text = (opening * 100_000).decode()
+    packed = json.dumps(text + "1" + text[::-1].translate({ord("["): "]", ord("{"): "}"}))
+    for body in (text, packed, success % text, success % packed, success % f'{{"data":{packed}}}'):
+        refusal(platform.read(specimen.dataset, answer(body.encode())))
+
+
+@every_platform
+def test_no_depth_of_nesting_raises(platform: Platform, specimen: Specimen) -> None:
+    """Around the depth that this interpreter just bears, which depends on who calls, it is a page or a verdict."""
+    for depth in range(400, 1100):
+        rows = b"[" * depth + b"]" * depth
+        body = '{"errcode":0,"result":true,"code":"1000","x":"%s","data":' + rows.decode() + "}"
+        for words in ("", "\t"):
+            for text in (body % words, json.dumps(body % words)):
+                got = platform.read(specimen.dataset, answer(text.encode()))
+                assert isinstance(got, Verdict) or got.lines == rows[1:-1] + b"\n"
 
 
 @every_platform
@@ -619,6 +833,15 @@ def test_sipop_total(total: str, read: int | None) -> None:
     """A hint: read where it is a whole number, ignored where it is anything else."""
     body = f'{{"result":true,"code":"1000","total":{total},"data":[{{"a":1}}]}}'
     assert page(PLATFORMS["sipop"].read(SIPOP, answer(body.encode()))).total == read
+
+
+@pytest.mark.parametrize("known", ["", "utf-8", "gb18030"])
+def test_sipop_nothing_found_is_no_evidence(known: str) -> None:
+    """Its words may be in any charset: no row is kept of it, so nothing was changed and nothing is decided."""
+    for charset in ("utf-8", "gb18030"):
+        body = '{"result":false,"code":"1100","msg":"没有查询到数据"}'.encode(charset)
+        got = page(PLATFORMS["sipop"].read(replace(SIPOP, charset=known), answer(body)))
+        assert (got.rows, got.charset, got.repairs) == (0, "", ())
 
 
 def test_sipop_hint_names_the_other_digest() -> None:

@@ -9,22 +9,27 @@ from conftest import VirtualTime
 from harvester.frontier import Frontier
 from harvester.health import PROBE_INTERVAL, Health
 from harvester.schedule import Budget, Schedule, Turn
+from harvester.second_reading import SecondReading
 
 
 class Dataset:
     """A member with a known number of pages, already told of them."""
 
-    def __init__(self, name: str, pages: int, health: Health | None = None) -> None:
+    def __init__(self, name: str, last: int, health: Health | None = None, *, metered: bool = False) -> None:
         self.name = name
-        self.pages = pages
-        self.frontier = Frontier()
+        self.last = last
+        self.pages: Frontier | SecondReading = Frontier()
         self.health = health or Health(0.0, 300.0)
-        self.stopped = False
+        self.metered = metered
+        self.finished = False
 
     def answer(self, page: int) -> None:
         """Let the platform answer."""
-        rows = 20 if page <= self.pages else 0
-        self.frontier.arrived(page, rows, b"%d" % page if rows else b"", self.pages * 20)
+        rows = 20 if page <= self.last else 0
+        if isinstance(self.pages, SecondReading):
+            self.pages.arrived(page, same=True, rows=rows)
+        else:
+            self.pages.arrived(page, rows, b"%d" % page if rows else b"", total=self.last * 20)
 
 
 def scheduled(virtual: VirtualTime, *members: Dataset, budget: Budget | None = None) -> Schedule:
@@ -48,6 +53,9 @@ def done(schedule: Schedule, turn: Turn, *, kept: bool = True) -> None:
     if not turn.probe:
         member.answer(turn.page)
     schedule.give_back(turn, called=True, kept=kept)
+    if member.pages.exhausted:
+        member.finished = True
+        schedule.wake()
 
 
 def named(turn: Turn) -> tuple[str, int]:
@@ -61,10 +69,80 @@ def test_datasets_take_turns(virtual: VirtualTime) -> None:
 
     async def main() -> None:
         schedule = scheduled(virtual, Dataset("a", 50), Dataset("b", 3))
-        for _ in range(2):
+        for _ in range(4):
             done(schedule, await turn_of(schedule))
-        turns = [named(await turn_of(schedule)) for _ in range(4)]
-        assert turns == [("a", 2), ("b", 2), ("a", 3), ("b", 3)]
+        turns = [await turn_of(schedule) for _ in range(4)]
+        assert [named(turn) for turn in turns] == [("a", 50), ("b", 3), ("a", 51), ("b", 4)], "where the totals point"
+        for turn in turns:
+            done(schedule, turn)
+        turns = [await turn_of(schedule) for _ in range(6)]
+        assert [named(turn)[0] for turn in turns] == list("ababab")
+
+    virtual.run(main)
+
+
+def test_a_metered_dataset_has_one_call_under_way(virtual: VirtualTime) -> None:
+    """Where every call is paid for, the next one waits for what the last one has shown; others are not held up."""
+
+    async def main() -> None:
+        metered, free = Dataset("m", 9, metered=True), Dataset("f", 3)
+        schedule = scheduled(virtual, metered, free)
+        one = await turn_of(schedule)
+        assert named(one) == ("m", 1)
+        assert named(await turn_of(schedule)) == ("f", 1)
+        waiting = asyncio.create_task(schedule.take())
+        await asyncio.sleep(5)
+        assert not waiting.done()
+        done(schedule, one)
+        turn = await waiting
+        assert turn is not None
+        assert named(turn) == ("m", 2)
+
+    virtual.run(main)
+
+
+def test_a_second_reading_is_handed_out_like_a_first_one(virtual: VirtualTime) -> None:
+    """Each of its pages once, and the page after the last; it is over when the dataset says so, not before."""
+
+    async def main() -> None:
+        member = Dataset("a", 3)
+        schedule = scheduled(virtual, member)
+        while not member.finished:
+            done(schedule, await turn_of(schedule))
+        member.finished = False
+        schedule = scheduled(virtual, member)
+        waiting = asyncio.create_task(schedule.take())
+        await asyncio.sleep(5)
+        assert not waiting.done(), "it may come to another phase"
+        member.pages = SecondReading(3, 3, seed=1, edge=True)
+        schedule.wake()
+        turn = await waiting
+        assert turn is not None
+        turns = [turn, *[await turn_of(schedule) for _ in range(3)]]
+        assert sorted(turn.page for turn in turns) == [1, 2, 3, 4]
+        for turn in turns:
+            done(schedule, turn)
+        assert await schedule.take() is None
+
+    virtual.run(main)
+
+
+def test_a_host_that_goes_down_in_the_second_reading(virtual: VirtualTime) -> None:
+    """Page 1 probes it, and what was to be read again is read when it is back."""
+
+    async def main() -> None:
+        member = Dataset("a", 3)
+        member.pages = SecondReading(3, 3, seed=1)
+        schedule = scheduled(virtual, member)
+        done(schedule, await turn_of(schedule))
+        member.health.turn_down(virtual.now())
+        probe = await turn_of(schedule)
+        assert (probe.page, probe.probe) == (1, True)
+        assert virtual.now() >= PROBE_INTERVAL
+        member.health.succeeded(virtual.now())
+        done(schedule, probe)
+        turns = [await turn_of(schedule) for _ in range(2)]
+        assert [(turn.page, turn.probe) for turn in turns] == [(3, False), (2, False)]
 
     virtual.run(main)
 
@@ -86,7 +164,7 @@ def test_everything_is_handed_out_once_and_then_there_is_no_more(virtual: Virtua
         async with asyncio.TaskGroup() as group:
             for _ in range(8):
                 group.create_task(work())
-        assert all(member.frontier.complete for member in members)
+        assert all(isinstance(member.pages, Frontier) and member.pages.complete for member in members)
         assert {("a", page) for page in range(1, 31)} <= set(seen)
         assert seen.count(("a", 7)) == 1
 
@@ -123,7 +201,7 @@ def test_a_page_comes_back_after_its_back_off(virtual: VirtualTime) -> None:
         assert 4.0 <= virtual.now() < 4.1
         schedule.again(again, 4.0)
         schedule.give_back(again, called=True, kept=False)
-        member.stopped = True
+        member.finished = True
         assert await schedule.take() is None
 
     virtual.run(main)
@@ -184,18 +262,19 @@ def test_a_budget_of_calls_is_never_exceeded(virtual: VirtualTime) -> None:
     """What is in flight is set aside; a turn that made no call gives it back."""
 
     async def main() -> None:
-        budget = Budget(calls=3)
+        budget = Budget(calls=4)
         schedule = scheduled(virtual, Dataset("a", 50), budget=budget)
-        done(schedule, await turn_of(schedule))
+        for _ in range(2):
+            done(schedule, await turn_of(schedule))
         two = [await turn_of(schedule), await turn_of(schedule)]
         waiting = asyncio.create_task(schedule.take())
         await asyncio.sleep(1)
         assert not waiting.done(), "the last two calls are under way"
         schedule.again(two[0], 0)
         schedule.give_back(two[0], called=False, kept=False)
-        third = await waiting
-        assert third is not None
-        done(schedule, third)
+        last = await waiting
+        assert last is not None
+        done(schedule, last)
         done(schedule, two[1])
         assert budget.spent
         assert await schedule.take() is None

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gzip
+import os
+import resource
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import aiohappyeyeballs
 import pytest
 
-from harvester import send
+from harvester import body, send
 from harvester.model import Signed
 from harvester.send import Sender, SendError
 
@@ -44,11 +51,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Server]:
+async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Listen on loopback."""
     server = Server(answer)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/service/d"
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{listening.sockets[0].getsockname()[1]}/service/d"
     try:
         yield server
     finally:
@@ -81,14 +88,22 @@ def signed(url: str, body: bytes = b'{"query":{}}') -> Signed:
     return Signed(url, {"x-tif-signature": "AB", "Content-Type": "application/json; charset=UTF-8"}, body)
 
 
-async def failure(url: str, seconds: float = 5.0) -> SendError:
+async def failed(sender: Sender, url: str, body: bytes = b"{}") -> SendError:
     """Send once and return the error that it has to end with."""
-    async with Sender(seconds) as sender:
-        with pytest.raises(SendError) as caught:
-            await sender.send(signed(url))
+    with pytest.raises(SendError) as caught:
+        await sender.send(signed(url, body))
     assert "/service" not in caught.value.text
     assert caught.value.__cause__ is None
     return caught.value
+
+
+async def failure(url: str, seconds: float = 5.0) -> SendError:
+    """Send once over a connection of its own and return the error; it has to come in time."""
+    started = time.monotonic()
+    async with Sender(seconds) as sender:
+        error = await failed(sender, url)
+    assert time.monotonic() < started + seconds + 1
+    return error
 
 
 async def test_bytes_arrive_as_they_were_signed() -> None:
@@ -139,7 +154,10 @@ async def test_an_unknown_host() -> None:
         (b"", "the server closed the connection before it answered"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", "the body was cut short"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", "the body was cut short"),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd", "the body was cut short"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+            "the compressed body is damaged",
+        ),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "the answer is not valid HTTP"),
     ],
     ids=["no status", "short of its length", "no last chunk", "not gzip", "another protocol"],
@@ -160,14 +178,14 @@ async def test_a_reset_before_the_status() -> None:
 @pytest.mark.parametrize("pieces", [1, 40])
 async def test_a_body_over_the_cap(monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
     """A body larger than the cap is refused, in one piece or in many; one of just that size is taken."""
-    monkeypatch.setattr(send, "BODY_LIMIT", 2**20)
+    monkeypatch.setattr(body, "LIMIT", 2**20)
     for size in (2**20, 2**20 + 1):
         piece, rest = divmod(size, pieces)
         chunks = [b"x" * piece] * pieces + [b"x" * rest] * (rest > 0)
         answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
         async with serving(sends(answer)) as server:
-            if size > send.BODY_LIMIT:
+            if size > body.LIMIT:
                 assert (await failure(server.url)).text == "the body is larger than 1 MiB"
             else:
                 async with Sender(5) as sender:
@@ -176,7 +194,7 @@ async def test_a_body_over_the_cap(monkeypatch: pytest.MonkeyPatch, pieces: int)
 
 async def test_the_cap_holds_for_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that is all there at the first read is measured too."""
-    monkeypatch.setattr(send, "BODY_LIMIT", 10)
+    monkeypatch.setattr(body, "LIMIT", 10)
     async with serving(sends(whole(b"x" * 11))) as server:
         assert "the body is larger than" in (await failure(server.url)).text
 
@@ -250,3 +268,102 @@ async def test_as_many_calls_at_once_as_connections() -> None:
     async with serving(answer) as server, Sender(5) as sender:
         await asyncio.gather(*(sender.send(signed(server.url)) for _ in range(3)))
     assert server.connections == 3
+
+
+async def test_only_encodings_that_can_be_proven_are_asked_for() -> None:
+    """Every call offers gzip and nothing else, and gets the body decoded."""
+    packed = gzip.compress(b'{"data":[]}')
+    async with serving(sends(whole(packed, "Content-Encoding: gzip\r\n"))) as server, Sender(5) as sender:
+        assert (await sender.send(signed(server.url))).body == b'{"data":[]}'
+    ((head, _),) = server.calls
+    assert head.lower().count(b"accept-encoding:") == 1
+    assert b"accept-encoding: gzip\r\n" in head.lower()
+
+
+async def test_an_answer_that_nobody_asked_for() -> None:
+    """What comes over a kept connection between two calls is not taken for the answer to the second."""
+    pushed = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(whole(b"%d" % len(server.calls)))
+        if len(server.calls) == 1:
+            await pushed.wait()
+            writer.write(whole(b"stale"))
+
+    async with serving(answer) as server, Sender(5) as sender:
+        assert (await sender.send(signed(server.url))).body == b"1"
+        pushed.set()
+        await asyncio.sleep(0.05)
+        assert (await failed(sender, server.url)).text == "the server sent something before it was asked"
+        assert (await sender.send(signed(server.url))).body == b"2"
+
+
+def test_patience_follows_the_slowest_recent_answer() -> None:
+    """It starts without bound, never falls below its floor, and forgets a slow answer over some hundred."""
+    patience = send.Patience(30.0)
+    assert patience.seconds == 30.0
+    patience.answered(0.2)
+    assert patience.seconds == send.PATIENCE == 5.0
+    patience.answered(1.2)
+    patience.answered(0.1)
+    assert patience.seconds == pytest.approx(11.88)
+    for _ in range(100):
+        patience.answered(0.1)
+    assert patience.seconds == 5.0
+    patience.answered(9.0)
+    assert patience.seconds == 30.0
+
+
+def test_patience_grows_when_it_runs_out() -> None:
+    """A server that has become slower for good is waited for in the end; calls that fail together count once."""
+    patience = send.Patience(30.0)
+    patience.answered(0.2)
+    seen = []
+    for _ in range(4):
+        waited = patience.seconds
+        for _ in range(5):
+            patience.ran_out(waited)
+        seen.append(patience.seconds)
+    assert seen == [10.0, 20.0, 30.0, 30.0]
+
+
+async def test_no_answer_for_much_longer_than_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once answers are known to come at once, a call that gets none gives up long before its time."""
+    monkeypatch.setattr(send, "PATIENCE", 0.1)
+    answers = iter([sends(whole(b"{}")), sends(b""), sends(b"HTTP/1.1 200 OK\r\n"), sends(whole(b"{}"))])
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await next(answers)(writer)
+
+    async with serving(answer) as server, Sender(30) as sender:
+        await sender.send(signed(server.url))
+        waited = [float((await failed(sender, server.url)).text.split()[3]) for _ in range(2)]
+        assert 0.1 <= waited[0] < waited[1] < 5
+        await sender.send(signed(server.url))
+
+
+async def test_no_descriptors_left() -> None:
+    """A machine that can open no more says that it is its own fault, and goes on when it can again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(sends(whole(b"{}"))) as server, Sender(5) as sender:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            error = await failed(sender, server.url)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert error.text == "this machine cannot open another connection (Too many open files)"
+        assert (error.local, error.ours, error.final) == (True, False, False)
+        await sender.send(signed(server.url))
+
+
+@pytest.mark.parametrize("number", [errno.ENFILE, errno.EADDRNOTAVAIL])
+async def test_no_room_for_another_connection(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """So do a system out of descriptors and one out of ports."""
+
+    async def start_connection(*_: object, **__: object) -> socket.socket:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
+    error = await failure("http://127.0.0.1:9/service")
+    assert error.text == f"this machine cannot open another connection ({os.strerror(number)})"
+    assert error.local

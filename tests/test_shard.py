@@ -19,6 +19,7 @@ from harvester.shard import (
     PageRecord,
     ShardEntry,
     commit_marker,
+    has_twins,
     index_record,
     journal_start,
     page_digest,
@@ -272,3 +273,27 @@ def test_resources_of_compressed_shards() -> None:
     (resource,) = resources(Layout(4, 2, "gzip"), [entry])
     assert (resource["path"], resource["bytes"], resource["compression"]) == ("part-00000.jsonl.gz", 61, "gz")
     assert resource["harvester"] == {"number": 0, "pages": [1, 2], "rows": 4, "bytes": 36, "sha256": "cd"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "twins"),
+    [
+        (b"", False),
+        (b"1\n", False),
+        (b"1\n2\n", False),
+        (b"1\n1\n", True),
+        (b"null\n2\nnull\n", True),
+        (b'"a\rb"\n"a\rb" \n', False),
+    ],
+)
+def test_twins_are_rows_of_the_same_bytes(lines: bytes, twins: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    """Whatever they hold; only a line feed ends a row."""
+    assert has_twins(lines, lines.count(b"\n")) is twins
+
+
+def test_resource_names_twins_where_there_are_any() -> None:
+    """A shard without them looks as it always did."""
+    entry = ShardEntry(number=0, first=1, last=2, rows=4, bytes=8, sha256="a", file_bytes=8, mtime_ns=1)
+    twice = ShardEntry(number=0, first=1, last=2, rows=4, bytes=8, sha256="a", file_bytes=8, mtime_ns=1, twins=3)
+    assert resources(Layout(4, 2), [entry])[0]["harvester"] == {"number": 0, "pages": [1, 2], "rows": 4}
+    assert resources(Layout(4, 2), [twice])[0]["harvester"]["twins"] == 3

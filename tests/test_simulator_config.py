@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harvester.errors import UsageError
-from harvester.simulator import Config, parse_steps
+from harvester.simulator import Config, Quirks, parse_steps
 from harvester.simulator.generated import MAX_ROWS
 
 
@@ -50,8 +50,6 @@ def test_loopback_has_several_names(host: str) -> None:
         {"retry_after": "soon", "refuse_with": "429"},
         {"proxy_errors": 1.5},
         {"port": 65536},
-        {"past_end": "wrap"},
-        {"page_cap": 0},
         {"sipop_digest": "sha"},
     ],
 )
@@ -79,3 +77,10 @@ def test_values_on_schedule_that_nobody_can_read(text: str) -> None:
     """It is shown how one is written."""
     with pytest.raises(ValueError, match="300,10:100"):
         parse_steps(text)
+
+
+def test_quirks_are_those_of_one_setting_only() -> None:
+    """Settings that are made apart do not share them."""
+    assert Config().quirks == {}
+    assert Config().quirks is not Config().quirks
+    assert Config(quirks={"companies": Quirks(window=5)}) != Config()

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.simulator.gate import NonceMemory, PastEnd, Quota, form_fields, make_quota, media_type, page_of
-from harvester.simulator.tables import StoredTable
+from harvester.simulator.gate import NonceMemory, Quota, form_fields, make_quota, media_type
 
 
 def test_nonce_is_free_again_after_exactly_its_span() -> None:
@@ -122,15 +121,3 @@ def test_form_is_decoded_strictly(body: bytes, fields: dict[str, str] | None) ->
 def test_media_type_is_read_without_its_parameters(header: str, kind: str) -> None:
     """A charset other than UTF-8 gives no type at all."""
     assert media_type(header) == kind
-
-
-@pytest.mark.parametrize(
-    ("past_end", "answer"),
-    [("empty", (4, b"")), ("null", (4, None)), ("last", (3, b"4")), ("first", (1, b"0,1"))],
-)
-def test_page_behind_the_end(past_end: PastEnd, answer: tuple[int, bytes | None]) -> None:
-    """Four ways that pagers have; pages within the table are the same in all of them."""
-    table = StoredTable([b"%d" % number for number in range(5)], ())
-    assert page_of(table, 3, 2, past_end) == (3, b"4")
-    assert page_of(table, 4, 2, past_end) == answer
-    assert page_of(StoredTable([], ()), 1, 2, past_end) == (1, None if past_end == "null" else b"")

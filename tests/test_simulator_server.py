@@ -8,10 +8,11 @@ import json
 import socket
 import time
 import tomllib
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import aiohttp
@@ -25,10 +26,14 @@ from harvester.simulator import (
     WUHAN_PASSID,
     WUHAN_TOKEN,
     WUHAN_UNSUBSCRIBED,
+    Change,
     Config,
+    Quirks,
+    SimulatedTable,
     Simulator,
     serve,
 )
+from harvester.simulator.quirks import Body
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 
@@ -90,6 +95,114 @@ async def test_every_dataset_is_answered_from_its_table() -> None:
                 rows = answer["data"]["data"] if platform == "wuhan" else answer["data"]
                 assert len(rows) == 5
                 assert rows == [json.loads(table.row_bytes(index)) for index in range(40, 45)]
+
+
+@dataclass
+class Page:
+    """One answer as it came."""
+
+    body: bytes
+    content_type: str
+
+    @property
+    def text(self) -> str:
+        """The text, read with the help of what the test knows."""
+        known = "gb18030" if "GB" in self.content_type or self.content_type == "application/json" else "utf-8-sig"
+        return self.body.decode(known)
+
+
+async def page_of(simulator: Simulator, platform: str, name: str, number: int) -> Page:
+    """Ask for a page, twenty rows long, and take what comes."""
+    now = simulator.config.clock()
+    if platform == "wuhan":
+        stamp, nonce = str(int(now)), str(uuid4())
+        headers = {
+            "Accept": "application/json",
+            "x-tif-passid": WUHAN_PASSID,
+            "x-tif-timestamp": stamp,
+            "x-tif-nonce": nonce,
+            "x-tif-signature": hashlib.sha256(f"{stamp}{WUHAN_TOKEN}{nonce}{stamp}".encode()).hexdigest(),
+        }
+        sent: dict[str, Any] = {"json": {"query": {"pageNo": str(number)}}, "headers": headers}
+        path = f"ebus/kftp/v1/service/{name}"
+    else:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now + 8 * 3600))
+        param = f'{{"pageNum":{number},"pageSize":20}}'
+        sign = hashlib.md5(f"{stamp}{param}{SIPOP_APP_SECRET}".encode()).hexdigest()  # noqa: S324 - the platform's choice
+        form = {"appKey": SIPOP_APP_KEY, "method": name, "param": param, "timestamp": stamp, "v": "1.0", "sign": sign}
+        sent, path = {"data": form}, "dataplatpro/api/route"
+    async with aiohttp.ClientSession() as client, client.post(f"{simulator.url}/{path}", **sent) as response:
+        assert response.status == 200
+        return Page(await response.read(), response.headers["Content-Type"])
+
+
+def rows_of(platform: str, page: Page) -> list[Any]:
+    """Return the parsed rows of a page, as a reader who is told of nothing finds them."""
+    answer = json.loads(page.text, strict=False)
+    answer = json.loads(answer) if isinstance(answer, str) else answer
+    data = answer["data"]["data"] if platform == "wuhan" else answer["data"]
+    data = json.loads(data) if isinstance(data, str) else data
+    return data if isinstance(data, list) else [data]
+
+
+READABLE = [body for body in get_args(Body) if body not in {"html", "invalid"}]
+
+
+@pytest.mark.parametrize("body", READABLE)
+async def test_current_rows_are_what_comes_in_every_form(body: Any) -> None:  # noqa: ANN401 - a Literal
+    """Both platforms, the last page with one row only."""
+    async with Simulator(Config(rows=41, quirks={"": Quirks(body=body)}, platforms=("wuhan", "sipop"))) as simulator:
+        for platform, tables in simulator.tables.items():
+            for name in tables:
+                pages = [await page_of(simulator, platform, name, number) for number in (1, 2, 3)]
+                came = [row for page in pages for row in rows_of(platform, page)]
+                kept = simulator.current_rows(platform, name)
+                assert came == list(map(json.loads, kept))
+                assert min(map(min, kept)) >= ord(" ")
+                assert (kept == rows_kept(tables[name])) == (body not in {"control", "surrogates", "nulls"})
+
+
+def rows_kept(table: SimulatedTable) -> list[bytes]:
+    """Return all rows of a table."""
+    return [table.row_bytes(index) for index in range(len(table))]
+
+
+async def test_quirks_belong_to_a_dataset() -> None:
+    """Its own, or else those of all; their calls show in the stats."""
+    quirks = {"": Quirks(past_end="last"), "investors": Quirks(body="html"), "patent.legal": Quirks(body="invalid")}
+    async with Simulator(Config(rows=100, quirks=quirks)) as simulator:
+        assert (await wuhan(simulator, 9))["data"]["pageNo"] == 5
+        assert (await sipop(simulator, 9))["count"] == 20
+        blocked = await page_of(simulator, "wuhan", "investors", 1)
+        assert (b"<html>" in blocked.body, blocked.content_type) == (True, "text/html;charset=UTF-8")
+        with pytest.raises(UnicodeDecodeError):
+            _ = (await page_of(simulator, "sipop", "patent.legal", 5)).text
+        assert len(simulator.current_rows("sipop", "patent.legal")) == 80
+        assert simulator.stats.refused == {"html": 1}
+        async with aiohttp.ClientSession() as client, client.get(f"{simulator.url}/_simulator/stats") as response:
+            told = await response.json()
+        assert told["beyond"] == {"wuhan/companies": 1, "sipop/patent.search": 1}
+        assert told["dataset_calls"]["wuhan/investors"] == 1
+        assert told["pages"]["wuhan/companies"] == {"9": 1}
+    with pytest.raises(UsageError, match="quirks of companys: nothing of that name") as caught:
+        await Simulator(Config(quirks={"companys": Quirks()})).__aenter__()
+    assert "companies" in caught.value.hint
+
+
+async def test_rows_change_while_they_are_read() -> None:
+    """By the dataset's own calls, and the current rows tell."""
+    quirks = {"companies": Quirks(changes=(Change(2, "delete", "head", 20), Change(3, "append", count=2)))}
+    async with Simulator(Config(rows=40, quirks=quirks)) as simulator:
+        before = simulator.current_rows("wuhan", "companies")
+        await wuhan(simulator, 1)
+        await wuhan(simulator, 1, "investors")
+        assert simulator.current_rows("wuhan", "companies") == before
+        await wuhan(simulator, 1)
+        assert simulator.current_rows("wuhan", "companies") == before[20:]
+        assert (await wuhan(simulator, 1))["data"]["data"] == list(map(json.loads, before[20:]))
+        after = simulator.current_rows("wuhan", "companies")
+        assert (after[:20], len(after)) == (before[20:], 22)
+        assert rows_kept(simulator.tables["wuhan"]["companies"]) == before
 
 
 async def test_unsubscribed_apps_get_no_permission() -> None:

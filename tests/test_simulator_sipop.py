@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from harvester.simulator.gate import Answer, Call, PastEnd, Quota, RegisteredApp
+from harvester.simulator.gate import Answer, Call, Quota, RegisteredApp
 from harvester.simulator.limits import SlidingLog
+from harvester.simulator.quirks import PastEnd, Quirks
 from harvester.simulator.sipop import SipopGate
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import StoredTable
@@ -29,10 +30,9 @@ FORM = "application/x-www-form-urlencoded"
 
 def gate(
     limit: float | None = None,
-    past_end: PastEnd = "empty",
-    page_cap: int = 100,
     digest: str = "any",
     quota: int | None = None,
+    **quirks: Any,  # noqa: ANN401 - as Quirks has them
 ) -> tuple[SipopGate, Stats]:
     """Return a gatekeeper with one authorised app, one that is not, and 25 rows."""
     stats = Stats()
@@ -48,7 +48,7 @@ def gate(
         for name in ("app", "unsubscribed")
     }
     tables = {"patent.search": StoredTable(ROWS, ("title", "n"))}
-    return SipopGate(apps, tables, stats, past_end=past_end, page_cap=page_cap, digest=digest), stats
+    return SipopGate(apps, tables, stats, quirks={"": Quirks(**quirks)}, digest=digest), stats
 
 
 def call(
@@ -127,7 +127,9 @@ def test_filter_goes_by_column_names() -> None:
 
 def test_page_size_is_lowered_without_a_word() -> None:
     """The cap shows in the count alone."""
-    answer = asked(gate(page_cap=4)[0], call('{"pageNum":2,"pageSize":50}'))
+    answer = asked(
+        gate(size="clamped", size_cap=4, size_echo=False, echo="absent")[0], call('{"pageNum":2,"pageSize":50}')
+    )
     assert (answer["code"], answer["count"]) == ("1000", 4)
     assert answer["data"] == [orjson.loads(row) for row in ROWS[4:8]]
 
@@ -141,6 +143,57 @@ def test_page_behind_the_end(past_end: PastEnd, count: int, data: list[bytes] | 
     answer = asked(gate(past_end=past_end)[0], call('{"pageNum":4}'))
     assert (answer["code"], answer["total"], answer["count"]) == ("1000", 25, count)
     assert answer["data"] == (None if data is None else [orjson.loads(row) for row in data])
+
+
+@pytest.mark.parametrize(
+    "param", ['{"pageNum":%d}', '{"pageNum":%d,"pageSize":7,"title":"牙刷"}', '{"pageNum":%d,"n":99}']
+)
+def test_a_quirk_that_changes_nothing_leaves_every_byte(param: str) -> None:
+    """The two ways to answer agree, within the list and past its end."""
+    for page in (1, 2, 3, 9):
+        assert gate(window=1000)[0].answer(call(param % page)) == gate()[0].answer(call(param % page))
+
+
+HEAD = '{"result":true,"code":"1000","msg":"操作成功",'.encode()
+
+
+@pytest.mark.parametrize(
+    ("quirks", "param", "body"),
+    [
+        ({"past_end": "absent"}, '{"pageNum":9}', HEAD + b'"total":25,"count":0}'),
+        (
+            {"past_end": "code"},
+            '{"pageNum":9}',
+            '{"result":false,"code":"1100","msg":"未查询到数据","total":0,"count":0,"data":null}'.encode(),
+        ),
+        (
+            {"past_end": "error"},
+            '{"pageNum":9}',
+            '{"result":false,"code":"7001","msg":"未知错误","total":0,"count":0,"data":null}'.encode(),
+        ),
+        ({"total": "absent", "short_pages": {1: 1}}, "{}", HEAD + b'"count":1,"data":[' + ROWS[0] + b"]}"),
+        (
+            {"total": "string", "size": "clamped", "size_cap": 1},
+            '{"pageNum":2,"pageSize":50}',
+            HEAD + b'"total":"25","count":1,"data":{"pageNum":2,"pageSize":1,"data":[' + ROWS[1] + b"]}}",
+        ),
+        (
+            {"size": "ignored", "default_size": 1, "echo": "absent", "total": "null"},
+            '{"pageNum":3,"pageSize":50}',
+            HEAD + b'"total":null,"count":1,"data":{"pageSize":1,"data":[' + ROWS[2] + b"]}}",
+        ),
+        ({"default_size": 1}, '{"pageNum":3}', HEAD + b'"total":25,"count":1,"data":[' + ROWS[2] + b"]}"),
+    ],
+)
+def test_answers_with_quirks(quirks: dict[str, Any], param: str, body: bytes) -> None:
+    """Number and size of the page stand beside the list, and only where they are what is wrong."""
+    assert gate(**quirks)[0].answer(call(param)).body == body
+
+
+def test_pages_are_as_long_as_asked() -> None:
+    """No size is lowered unless a quirk says so."""
+    assert asked(gate()[0], call('{"pageSize":1000000000000}'))["count"] == 25
+    assert gate()[0].current_rows("patent.search", 7) == ROWS
 
 
 @pytest.mark.parametrize(

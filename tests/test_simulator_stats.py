@@ -36,9 +36,22 @@ def test_pages_are_counted_one_by_one_up_to_a_bound() -> None:
     """Beyond the bound new pages go to one number; known ones go on being counted."""
     stats = Stats(max_pages=2)
     for page in (1, 2, 3, 1, 4):
-        stats.page("wuhan/companies", page)
+        stats.page("wuhan/companies", page, 4)
     assert stats.pages == {"wuhan/companies": {1: 2, 2: 1}}
     assert stats.pages_not_listed == 2
+    assert (stats.dataset_calls, stats.beyond) == ({"wuhan/companies": 5}, {})
+
+
+def test_calls_behind_the_last_page_are_counted() -> None:
+    """By dataset; the first page of an empty dataset is not behind it."""
+    stats = Stats()
+    for page, last in ((3, 3), (4, 3), (9, 3), (9, 9)):
+        stats.page("wuhan/companies", page, last)
+    for page in (1, 2):
+        stats.page("sipop/patent.legal", page, 0)
+    assert stats.beyond == {"wuhan/companies": 2, "sipop/patent.legal": 1}
+    assert stats.as_dict()["beyond"] == stats.beyond
+    assert stats.as_dict()["dataset_calls"] == {"wuhan/companies": 4, "sipop/patent.legal": 2}
 
 
 def test_clear_zeroes_in_place() -> None:
@@ -50,14 +63,14 @@ def test_clear_zeroes_in_place() -> None:
     app.refuse("500", 0.0)
     app.sign(3.0)
     app.repeated_nonces = 1
-    stats.page("wuhan/companies", 1)
-    stats.page("wuhan/companies", 2)
+    stats.page("wuhan/companies", 1, 1)
+    stats.page("wuhan/companies", 2, 1)
     stats.proxy_errors = 1
     fresh = Stats(max_pages=1)
     fresh.app("wuhan/a")
     stats.clear()
     assert stats.as_dict() == fresh.as_dict()
-    stats.page("wuhan/companies", 7)
+    stats.page("wuhan/companies", 7, 9)
     app.refuse("500", 0.0)
     assert (stats.pages, stats.refused) == ({"wuhan/companies": {7: 1}}, Counter({"500": 1}))
 

@@ -30,6 +30,14 @@ def test_there_is_no_row_outside(index: int) -> None:
         TABLE.row_bytes(index)
 
 
+def test_row_beyond_is_like_no_other() -> None:
+    """It has the first column alone, or one of its own where there is none; a filtered table makes the same."""
+    assert TABLE.row_beyond(9) == b'{"REGNO":"new-9"}'
+    assert TABLE.where({"regno": "1"}).row_beyond(9) == b'{"REGNO":"new-9"}'
+    assert StoredTable(ROWS, ()).row_beyond(0) == b'{"new":"new-0"}'
+    assert TABLE.identifiers == TABLE.where({"regno": "1"}).identifiers == {"regno"}
+
+
 @given(st.lists(st.binary(min_size=1, max_size=9), max_size=9), st.integers(0, 12), st.integers(1, 12))
 def test_page_is_the_slice_of_the_rows(rows: list[bytes], first: int, count: int) -> None:
     """Any page of any table, past its end as well."""

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from harvester.simulator.gate import Answer, Call, PastEnd, Quota, RegisteredApp
+from harvester.simulator.gate import Answer, Call, Quota, RegisteredApp
 from harvester.simulator.limits import SlidingLog
+from harvester.simulator.quirks import Quirks
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import StoredTable
 from harvester.simulator.wuhan import WuhanGate
@@ -23,7 +24,7 @@ TOKEN = "TEST-TOKEN-0001"
 ROWS = [b'{"REGNO":"%d","INV":"%b****"}' % (number % 3, "孙".encode()) for number in range(45)]
 
 
-def gate(limit: float | None = None, past_end: PastEnd = "empty", quota: int | None = None) -> tuple[WuhanGate, Stats]:
+def gate(limit: float | None = None, quota: int | None = None, **quirks: Any) -> tuple[WuhanGate, Stats]:  # noqa: ANN401 - as Quirks has them
     """Return a gatekeeper with one subscribed app, one that is not, and 45 rows."""
     stats = Stats()
     apps = {
@@ -38,7 +39,7 @@ def gate(limit: float | None = None, past_end: PastEnd = "empty", quota: int | N
         for name in ("app", "unsubscribed")
     }
     tables = {"companies": StoredTable(ROWS, ("REGNO", "INV")), "investors": StoredTable([], ("REGNO",))}
-    return WuhanGate(apps, tables, stats, past_end), stats
+    return WuhanGate(apps, tables, stats, {"": Quirks(**quirks)}), stats
 
 
 def call(
@@ -102,10 +103,68 @@ def test_page_behind_the_end_can_be_another_page() -> None:
     """The answer then carries the number of the page that it holds."""
     for past_end, number in (("last", 3), ("first", 1)):
         answers = [
-            gate(past_end=past_end)[0].answer(call({"query": {"pageNo": page}})).body  # type: ignore[arg-type]  # of the literal
-            for page in ("9", str(number))
+            gate(past_end=past_end)[0].answer(call({"query": {"pageNo": page}})).body for page in ("9", str(number))
         ]
         assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("query", [{}, {"regno": "2"}, {"regno": "9"}])
+def test_a_quirk_that_changes_nothing_leaves_every_byte(query: dict[str, str]) -> None:
+    """The two ways to answer agree, within the list and past its end."""
+    for page in ("1", "3", "9"):
+        made = call({"query": {"pageNo": page, **query}})
+        assert gate(window=1000)[0].answer(made) == gate()[0].answer(made)
+
+
+@pytest.mark.parametrize(
+    ("quirks", "page", "body"),
+    [
+        ({"past_end": "absent"}, "4", b'{"errcode":"0","errmsg":"","detailErrMsg":null,"hint":null}'),
+        (
+            {"past_end": "error"},
+            "4",
+            '{"errcode":7001,"errmsg":"未知错误","data":{"data":[],"metadata":{}}}'.encode(),
+        ),
+        (
+            {"past_end": "error", "past_end_code": "500"},
+            "4",
+            '{"errcode":500,"errmsg":"内部服务错误","data":{"data":[],"metadata":{}}}'.encode(),
+        ),
+        (
+            {"past_end": "code", "total": "right", "echo": "wrong"},
+            "4",
+            (
+                b'{"errcode":"0","errmsg":"","detailErrMsg":null,'
+                b'"data":{"pageNo":1,"pageSize":"20","total":45,"data":[],"metadata":{}},"hint":null}'
+            ),
+        ),
+        (
+            {"total": "string", "default_size": 2, "echo": "absent"},
+            "2",
+            b'{"errcode":0,"errmsg":"","data":{"pageSize":2,"total":"45","data":['
+            + b",".join(ROWS[2:4])
+            + b']},"metadata":{},"hint":null}',
+        ),
+        (
+            {"default_size": 1, "size_echo": False, "body": "object", "size": "clamped"},
+            "2",
+            b'{"errcode":0,"errmsg":"","data":{"pageNo":2,"data":' + ROWS[1] + b'},"metadata":{},"hint":null}',
+        ),
+    ],
+)
+def test_answers_with_quirks(quirks: dict[str, Any], page: str, body: bytes) -> None:
+    """More or less is said than by default, in the same two shapes."""
+    assert gate(**quirks)[0].answer(call({"query": {"pageNo": page}})).body == body
+
+
+def test_failures_of_a_quirk_are_refusals_of_a_counted_page() -> None:
+    """The app's counts and those of the page tell of the call; the content type is that of the answer's form."""
+    wuhan, stats = gate(errors=((2, "7001"),), body="gb18030")
+    answer = wuhan.answer(call({"query": {"pageNo": "2"}}))
+    assert answer.content_type == "application/json;charset=GB18030"
+    assert "未知错误" in answer.body.decode("gb18030")
+    assert (stats.accepted, stats.refused, stats.pages) == (0, {"7001": 1}, {"wuhan/companies": {2: 1}})
+    assert wuhan.current_rows("companies", None) == ROWS[:20] + ROWS[40:]
 
 
 def test_filter_goes_by_lower_case_names() -> None:

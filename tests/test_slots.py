@@ -167,9 +167,9 @@ def line(boot: str, free: float, resume: float, version: int = 1) -> bytes:
 
 def test_what_a_file_says_of_this_boot_is_believed(shared: SharedSlots, tmp_path: Path) -> None:
     """The form below is the one that is written, so that the next test is about what it says."""
-    (tmp_path / "slots").write_bytes(line(slots._boot_id(), 107.5, 3.0))
+    (tmp_path / "slots").write_bytes(line(slots.boot_id(), 107.5, 3.0))
     assert shared.take(100.0, 1, 0.5, 0.0) == 107.5
-    assert (tmp_path / "slots").read_bytes() == line(slots._boot_id(), 108.0, 3.0)
+    assert (tmp_path / "slots").read_bytes() == line(slots.boot_id(), 108.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_file_that_says_nothing_of_this_boot_is_started_over(
     shared: SharedSlots, tmp_path: Path, content: bytes
 ) -> None:
     """Empty, cut, damaged, of another boot or version, or further ahead than anybody would promise."""
-    (tmp_path / "slots").write_bytes(content.replace(b"{boot}".ljust(36), slots._boot_id().encode().ljust(36)))
+    (tmp_path / "slots").write_bytes(content.replace(b"{boot}".ljust(36), slots.boot_id().encode().ljust(36)))
     assert shared.take(100.0, 1, 0.5, 0.0) == 100.0
     assert shared.take(100.0, 1, 0.5, 0.0) == 100.5, "and it is whole again"
 

@@ -82,3 +82,10 @@ def test_impossible_layout_is_damage() -> None:
     body = encode(FULL)[encode(FULL).index(b'"body":') + 7 : -2].replace(b'"page_size":50', b'"page_size":0')
     with pytest.raises(DamagedError):
         decode(signed(body), HERE)
+
+
+def test_checkpoint_of_an_earlier_version_is_read() -> None:
+    """One from before twins were counted has none."""
+    body = encode(FULL)[encode(FULL).index(b'"body":') + 7 : -2]
+    assert b',"twins":0' in body
+    assert decode(signed(body.replace(b',"twins":0', b"")), HERE) == FULL

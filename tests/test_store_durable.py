@@ -105,6 +105,19 @@ def test_make_folder(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "c")
 
 
+def test_folder_that_is_there_is_synced_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was killed may have made it in memory only; above it nothing is opened that is not ours."""
+    (tmp_path / "a").mkdir()
+    synced: list[Path] = []
+    monkeypatch.setattr(Folder, "sync", lambda self: synced.append(self.path))
+    make_folder(tmp_path / "a")
+    make_folder(tmp_path / "b" / "c")
+    assert synced == [tmp_path, tmp_path, tmp_path / "b"]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    make_folder(tmp_path / "a")
+    assert len(synced) == 3
+
+
 def test_owner_of_a_lock_is_named(tmp_path: Path) -> None:
     """Process, host and time; somebody who has not written his name yet is still refused for."""
     path = tmp_path / ".lock"
@@ -114,3 +127,18 @@ def test_owner_of_a_lock_is_named(tmp_path: Path) -> None:
         path.write_bytes(b"")
         with pytest.raises(LockedError, match="in use by another process"):
             locked(path).__enter__()
+
+
+def test_scratch_has_no_name(tmp_path: Path) -> None:
+    """It can be written and read back, is in no listing, and takes nobody's place."""
+    (tmp_path / ".tmp-scratch").symlink_to("target")
+    (tmp_path / "target").write_bytes(b"mine")
+    with Folder(tmp_path) as folder:
+        one, two = folder.scratch(), folder.scratch()
+        assert folder.names() == ["target"]
+        write_all(one, b"1")
+        write_all(two, b"22")
+        assert (read_at(one, 9, 0), read_at(two, 9, 0)) == (b"1", b"22")
+        os.close(one)
+        os.close(two)
+    assert (tmp_path / "target").read_bytes() == b"mine"

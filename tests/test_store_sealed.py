@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harvester.errors import DamagedError
 from harvester.model import Page
 from harvester.shard import Layout, ShardEntry
 from harvester.store import sealed
 from harvester.store.durable import Folder
-from harvester.store.sealed import hash_fault, index_records, sealed_stat, sound_pages
+from harvester.store.sealed import checked_pages, hash_fault, records_of, sealed_stat, sound_pages
 from harvester.store.snapshot import Snapshot
 
 LAYOUT = Layout(6, 2)
@@ -73,11 +74,49 @@ def test_sound_pages_are_those_with_their_digest(folder: Folder) -> None:
     assert list(sound_pages(folder, LAYOUT, recorded)) == []
 
 
-def test_index_that_is_not_one_has_no_records(folder: Folder) -> None:
-    """Without a right head, or without the file, nothing is believed."""
-    assert [record.page for record in index_records(folder, range(1, 9))] == [1, 2, 3]
+def test_thorough_look_reads_everything(folder: Folder) -> None:
+    """Whatever the time of the file says, and the index with it."""
+    recorded = entry(folder)
+    assert sealed_stat(folder, LAYOUT, recorded, thorough=True) == recorded
     index = folder.path / "pages.idx"
-    index.write_bytes(b"x" + index.read_bytes()[1:])
-    assert index_records(folder, range(1, 4)) == []
-    index.unlink()
-    assert index_records(folder, range(1, 4)) == []
+    before = index.read_bytes()
+    for place in (24 * 2, 24 * 2 + 19, 24 * 2 + 23):
+        index.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        assert sealed_stat(folder, LAYOUT, recorded) is recorded
+        assert sealed_stat(folder, LAYOUT, recorded, thorough=True) == "does not agree with pages.idx"
+    index.write_bytes(before)
+    file = folder.path / "part-00000.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"[2]", b"[7]"))
+    os.utime(file, ns=(recorded.mtime_ns, recorded.mtime_ns))
+    assert sealed_stat(folder, LAYOUT, recorded) is recorded
+    assert "SHA-256 differs" in str(sealed_stat(folder, LAYOUT, recorded, thorough=True))
+
+
+def test_rows_of_a_sound_page_are_counted_again(folder: Folder) -> None:
+    """Its digest says that its lines are right; a wrong count in the index does not lose it."""
+    index = folder.path / "pages.idx"
+    data = bytearray(index.read_bytes())
+    data[24 * 2 + 19] = 9
+    index.write_bytes(data)
+    assert [(number, page.rows) for number, page in sound_pages(folder, LAYOUT, entry(folder))] == [
+        (1, 2),
+        (2, 2),
+        (3, 2),
+    ]
+
+
+def test_checked_pages_are_right_or_refused(folder: Folder) -> None:
+    """Only the wanted ones are looked at; what has changed is named with its place."""
+    recorded, file = entry(folder), folder.path / "part-00000.jsonl"
+    assert list(checked_pages(folder, LAYOUT, recorded, range(2, 9))) == [(2, b"[2]\n[0]\n"), (3, b"[3]\n[0]\n")]
+    file.write_bytes(file.read_bytes().replace(b"[2]", b"[7]"))
+    assert [number for number, _ in checked_pages(folder, LAYOUT, recorded, range(1, 2))] == [1]
+    with pytest.raises(DamagedError, match=r"part-00000\.jsonl: offset 8: page 2 is not what was written"):
+        list(checked_pages(folder, LAYOUT, recorded, range(1, 4)))
+    file.write_bytes(file.read_bytes()[:16])
+    with pytest.raises(DamagedError, match="page 3 is not"):
+        list(checked_pages(folder, LAYOUT, recorded, range(3, 4)))
+    index = folder.path / "pages.idx"
+    index.write_bytes(index.read_bytes()[: 24 * 3])
+    with pytest.raises(DamagedError, match=r"pages\.idx has no record of page 3"):
+        records_of(folder, recorded)

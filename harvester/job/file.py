@@ -56,13 +56,16 @@ class Job(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, secrets: bool = True) -> Job:
+    def load(
+        cls, path: str | Path, *, environ: Mapping[str, str] | None = None, secrets: bool = True, ids: bool = False
+    ) -> Job:
         """Read a job file and the variables ``HARVESTER_RUN_…``, which win over ``[run]`` unless they are empty.
 
         Args:
             path: the job file; relative paths in it start at its folder.
             environ: the environment, by default the process's own.
-            secrets: without them no credential is fetched, and the apps' ids and secrets are empty.
+            secrets: without them no credential is fetched, and the apps' ids and secrets are empty,
+            ids: but for the ids where these are wanted.
 
         Raises:
             UsageError: the file or the environment has a mistake.
@@ -77,10 +80,12 @@ class Job(Struct, frozen=True, kw_only=True):
             datasets = _datasets(document, apps)
             warnings += filter(None, (_unencrypted(app, datasets) for app in apps.values()))
             sources = {name: _sources(app, document["apps"][name]) for name, app in apps.items()}
-            if secrets:
+            if secrets or ids:
                 for name, pair in sources.items():
-                    identity, secret = (source.resolve(path.parent, environ, warnings.append) for source in pair)
-                    apps[name] = replace(apps[name], id=identity, secret=Secret(secret))
+                    identity, *secret = (
+                        source.resolve(path.parent, environ, warnings.append) for source in pair[: 1 + secrets]
+                    )
+                    apps[name] = replace(apps[name], id=identity, secret=Secret("".join(secret)))
                 datasets = tuple(replace(dataset, app=apps[dataset.app.name]) for dataset in datasets)
         except UsageError as error:
             raise UsageError(f"{path}: {error.message}", causes=error.causes, hint=error.hint) from None
@@ -235,6 +240,7 @@ def _dataset(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any], a
     platform = PLATFORMS[app.platform]
     known = schema.dataset_rules([platform]).keys() - {"app", "enabled"}
     settings = {key: value for key, value in {**defaults, **table}.items() if key in known}
+    settings |= {key: stored(settings[key]) for key, stored in schema.STORED.items() if key in settings}
     settings["params"] = {**defaults.get("params", {}), **table.get("params", {})}
     if "url" in settings:
         _demand_address(header, settings["url"])

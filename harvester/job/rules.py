@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable
+from datetime import date
 from typing import Any, Final
 
 from msgspec import Struct
@@ -92,6 +93,30 @@ def share(example: str) -> Rule:
 def either(rule: Rule, choice: str) -> Rule:
     """What a rule accepts, or one word."""
     return Rule(f'{rule.wants} or "{choice}"', lambda value: value == choice or rule.accepts(value), rule.example)
+
+
+def names(example: str) -> Rule:
+    """A name, or a list of different names."""
+
+    def accepts(value: Any) -> bool:  # noqa: ANN401
+        listed = value if isinstance(value, list) else [value]
+        return bool(listed) and all(is_line(name) and name for name in listed) and len(set(listed)) == len(listed)
+
+    return Rule("a name or a list of different names", accepts, example)
+
+
+def day(example: str) -> Rule:
+    """A date, as TOML has it or as text."""
+
+    def accepts(value: Any) -> bool:  # noqa: ANN401
+        if not isinstance(value, str):
+            return type(value) is date  # a time of day is a date to Python
+        try:
+            return str(date.fromisoformat(value)) == value  # not its other forms, such as 20261231
+        except ValueError:
+            return False
+
+    return Rule("a date (YYYY-MM-DD)", accepts, example)
 
 
 def table(example: str) -> Rule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,8 @@ from harvester.platforms import PLATFORMS
 
 DEFAULT_OUTPUT: Final = "mirror"
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+# GB 18030 holds every text of the older two; what platforms call by their names often is GB 18030.
+_CHARSETS: Final = {"utf-8": "utf-8", "gb18030": "gb18030", "gbk": "gb18030", "gb2312": "gb18030"}
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2, `token`
 
 
@@ -77,7 +79,22 @@ _DATASET: Final[Mapping[str, Rule]] = {
     "body": rules.text('"form"'),
     "envelope": rules.table('{ version = "1.0" }'),
     "method": rules.text('"patentIndex.queryKeywordPage"'),
+    "charset": Rule(
+        '"utf-8" or "gb18030"', lambda value: isinstance(value, str) and value.lower() in _CHARSETS, '"gb18030"'
+    ),
+    "key": rules.names('["REGNO", "INV"]'),
+    "recheck": rules.whole(0, example="700"),
+    "expect_rows": rules.whole(0, example="16839"),
+    "strict": rules.flag("true"),
+    "max_calls": rules.whole(1, example="20"),
+    "calls_reset": rules.either(rules.either(rules.day("2026-12-31"), "day"), "month"),
 }
+STORED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "charset": lambda value: _CHARSETS[value.lower()],
+    "key": lambda value: (value,) if isinstance(value, str) else tuple(value),
+    "calls_reset": str,
+}
+"""How a dataset's settings are kept that can be written in several ways."""
 RUN: Final[Mapping[str, Rule]] = {
     "concurrency": rules.either(rules.whole(1, example="32"), "auto"),
     "compression": rules.word("none", "gzip", "zstd"),

@@ -166,24 +166,25 @@ def sign(request: Request, app: App, now: float, _nonce: str) -> Signed:
     return Signed(request.url, request.headers, urlencode(form).encode())
 
 
-def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
+def read(dataset: Dataset, reply: Reply) -> Page | Verdict:
     """Tell a page from everything else: both ``result`` and ``code`` must say success; 1100 means zero rows."""
     try:
-        body, repairs = envelope.clean(reply.body)
-        answer = envelope.fields(body, _Answer)
+        opened = envelope.opened(reply, dataset.charset, _Answer)
+        answer = opened.fields
         code = envelope.scalar(answer.code)
         total = envelope.integer(answer.total)
         if code == _NOTHING_FOUND and reply.status < 300:  # noqa: PLR2004 - any success
-            return Page(b"", 0, total=total, repairs=repairs)
+            # It speaks of this page alone: its total is none of the list's, its bytes are no evidence of the charset.
+            return Page(b"", 0)
         if code == _SUCCESS and envelope.scalar(answer.result) == "true" and reply.status < 300:  # noqa: PLR2004
-            return envelope.rows(answer.data).page(total, repairs)
+            return opened.page(answer.data, total)
     except envelope.UnreadableError as error:
-        return status.judge(reply, str(error))
+        return status.judge(reply, str(error), error.hint)
     except envelope.ShapeError as error:
         if reply.status != 200:  # noqa: PLR2004
             return status.judge(reply, str(error))
         return status.unknown(f"HTTP {reply.status}", f"{error}: {status.excerpt(reply.body)}")
-    text = envelope.scalar(answer.msg)
+    text = opened.words(answer.msg)
     if code in CODES:
         return CODES[code].verdict(code, text)
     if status.tells_more(reply, code, {_SUCCESS, _NOTHING_FOUND}):

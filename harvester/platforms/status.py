@@ -10,19 +10,21 @@ import re
 from collections.abc import Container
 from typing import Final
 
+from harvester import charset
 from harvester.model import Kind, Reply, Verdict
 
 TOO_MANY_REQUESTS: Final = 429
 EXCERPT: Final = 160  # characters of a foreign page that are worth showing
 UNREADABLE_TRIES: Final = 4
-_MARKUP: Final = re.compile(rb"\s*(?:<!doctype|<html|<head|<body|<script|<\?xml|<!--)", re.IGNORECASE)
+# No JSON text begins with "<". Byte order marks may stand before it: of UTF-8 and of GB18030.
+_MARKUP: Final = re.compile(rb"(?:\xef\xbb\xbf|\x84\x31\x95\x33)?\s*<[a-z!?/]", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 def excerpt(body: bytes) -> str:
     """Return a page's title, or the beginning of its text, in one line of at most ``EXCERPT`` characters."""
-    text = body[:4096].decode(errors="replace")
+    text = charset.shown(body[:4096])
     title = _TITLE.search(text)
     words = " ".join((title.group(1) if title else _TAG.sub(" ", text)).split())
     return words if len(words) <= EXCERPT else words[: EXCERPT - 1] + "…"
@@ -62,8 +64,11 @@ def tells_more(reply: Reply, code: str, successes: Container[str]) -> bool:
     return reply.status != 200 and (code in {"", str(reply.status)} or code in successes)  # noqa: PLR2004
 
 
-def judge(reply: Reply, why: str) -> Verdict:
-    """Judge an answer in which the platform's own code was not found; ``why`` says what was wrong with the body."""
+def judge(reply: Reply, why: str, hint: str = "") -> Verdict:
+    """Judge an answer in which the platform's own code was not found.
+
+    ``why`` says what was wrong with the body and ``hint`` what to do if it was nothing but that.
+    """
     status, text = reply.status, excerpt(reply.body)
     code = f"HTTP {status}"
     retry_after = header(reply, "Retry-After")
@@ -114,6 +119,7 @@ def judge(reply: Reply, why: str) -> Verdict:
             code=code,
             text=text,
             meaning=f"the body cannot be read ({why})",
+            hint=hint,
             tries=UNREADABLE_TRIES,
             quarantine=True,
         )

@@ -161,21 +161,21 @@ def sign(request: Request, app: App, now: float, nonce: str) -> Signed:
     )
 
 
-def read(_dataset: Dataset, reply: Reply) -> Page | Verdict:
+def read(dataset: Dataset, reply: Reply) -> Page | Verdict:
     """Tell a page from everything else; ``errcode`` may be a number or a string, every other key may be missing."""
     try:
-        body, repairs = envelope.clean(reply.body)
-        answer = envelope.fields(body, _Answer)
+        opened = envelope.opened(reply, dataset.charset, _Answer)
+        answer = opened.fields
         code = envelope.scalar(answer.errcode)
         if code == _SUCCESS and reply.status < 300:  # noqa: PLR2004 - any success
-            return envelope.rows(answer.data).page(None, repairs)
+            return opened.page(answer.data)
     except envelope.UnreadableError as error:
-        return status.judge(reply, str(error))
+        return status.judge(reply, str(error), error.hint)
     except envelope.ShapeError as error:
         if reply.status != 200:  # noqa: PLR2004
             return status.judge(reply, str(error))
         return status.unknown(f"HTTP {reply.status}", f"{error}: {status.excerpt(reply.body)}")
-    text = envelope.scalar(answer.errmsg) or envelope.scalar(answer.detailErrMsg) or envelope.scalar(answer.msg)
+    text = opened.words(answer.errmsg) or opened.words(answer.detailErrMsg) or opened.words(answer.msg)
     if not code and envelope.scalar(answer.code) == _PROVIDER_FILTER:
         code = _PROVIDER_FILTER
     if code in CODES:

@@ -11,6 +11,7 @@ from harvester.simulator.config import (
     parse_steps,
 )
 from harvester.simulator.limits import KINDS, Limit, SlidingLog, make_limit
+from harvester.simulator.quirks import Change, Quirks, parse_quirks
 from harvester.simulator.server import Simulator, serve
 from harvester.simulator.stats import AppStats, Stats
 from harvester.simulator.tables import SimulatedTable
@@ -24,13 +25,16 @@ __all__ = [
     "WUHAN_TOKEN",
     "WUHAN_UNSUBSCRIBED",
     "AppStats",
+    "Change",
     "Config",
     "Limit",
+    "Quirks",
     "SimulatedTable",
     "Simulator",
     "SlidingLog",
     "Stats",
     "make_limit",
+    "parse_quirks",
     "parse_steps",
     "serve",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from math import inf, isfinite
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from harvester.errors import UsageError
-from harvester.simulator.gate import PastEnd, make_quota
+from harvester.simulator.gate import make_quota
 from harvester.simulator.generated import MAX_ROWS
 from harvester.simulator.limits import KINDS, make_limit
+from harvester.simulator.quirks import Quirks
 
 PLATFORMS: Final = ("wuhan", "sipop")
 
@@ -59,8 +60,8 @@ class Config:
         proxy_errors: share of calls, from 0 to 1, that get an error page with a wrong date from a proxy instead.
         host: a loopback address.
         port: 0 for any free one.
-        past_end: what a page behind the last one holds.
-        page_cap: the largest page that SIPOP gives; a larger ``pageSize`` is lowered to it without a word.
+        quirks: what is wrong with a dataset, by the name of its interface or method; under the empty name with all
+            that have no entry of their own.
         sipop_digest: which lengths of the signature SIPOP takes.
         clock: the platforms' time in Unix seconds, also in the ``Date`` header.
         timer: seconds of a clock that never goes back, for rates and nonces.
@@ -86,8 +87,7 @@ class Config:
     proxy_errors: float = 0.0
     host: str = "127.0.0.1"
     port: int = 0
-    past_end: PastEnd = "empty"
-    page_cap: int = 100
+    quirks: Mapping[str, Quirks] = field(default_factory=dict)
     sipop_digest: SipopDigest = "any"
     clock: Callable[[], float] = time.time
     timer: Callable[[], float] = time.monotonic
@@ -111,8 +111,6 @@ class Config:
             (0 <= self.proxy_errors <= 1, "proxy_errors is a share from 0 to 1"),
             (_is_loopback(self.host), f"the simulator listens on loopback only, and {self.host!r} is not"),
             (self.port in range(65536), "a port lies between 0 and 65535"),
-            (self.past_end in get_args(PastEnd), f"past_end is one of {', '.join(get_args(PastEnd))}"),
-            (self.page_cap >= 1, "page_cap is 1 or more"),
             (self.sipop_digest in get_args(SipopDigest), f"sipop_digest is one of {', '.join(get_args(SipopDigest))}"),
         ):
             if not fine:

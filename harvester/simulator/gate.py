@@ -10,17 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from harvester.simulator.limits import Limit
 from harvester.simulator.stats import AppStats
-from harvester.simulator.tables import SimulatedTable
 
 BEIJING: Final = timezone(timedelta(hours=8))
-
-PastEnd = Literal["empty", "null", "last", "first"]
-"""What a page behind the last one holds: an empty list, null, the last page again, or the first page again."""
 
 
 class Call(NamedTuple):
@@ -38,11 +34,16 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The body of an answer; ``page`` is the page asked for, 0 if none is given, ``over_limit`` why it is not."""
+    """The body of an answer.
+
+    ``page`` is the page asked for, 0 if none is given, ``over_limit`` why it is not. ``content_type`` is empty for the
+    platform's usual one.
+    """
 
     body: bytes
     page: int = 0
     over_limit: bool = False
+    content_type: str = ""
 
 
 class NonceMemory:
@@ -147,6 +148,9 @@ class Gate(Protocol):
     def answer(self, call: Call) -> Answer:
         """Judge a call. Never raises on any bytes."""
 
+    def current_rows(self, name: str, size: int | None) -> list[bytes]:
+        """Return what a walk over all pages of a dataset would bring now, see ``Simulator.current_rows``."""
+
 
 def form_fields(body: bytes) -> dict[str, str] | None:
     """Decode an ``application/x-www-form-urlencoded`` body; None if it is none, is no UTF-8 or repeats a field."""
@@ -172,17 +176,3 @@ def media_type(header: str) -> str:
         value.strip('"') for name, _, value in (part.partition("=") for part in parameters) if name == "charset"
     ]
     return kind if all(charset == "utf-8" for charset in charsets) else ""
-
-
-def page_of(table: SimulatedTable, number: int, size: int, past_end: PastEnd) -> tuple[int, bytes | None]:
-    """Return the page's number as the answer states it, and its rows joined by commas; None for null.
-
-    Pagers that answer a page behind the end with another one state that one's number.
-    """
-    pages = -(-len(table) // size)
-    if number > pages:
-        if past_end == "null":
-            return number, None
-        if pages and past_end != "empty":
-            number = pages if past_end == "last" else 1
-    return number, table.page_bytes((number - 1) * size, size)

@@ -83,13 +83,15 @@ class Kind(NamedTuple):
     """Random bits of the subject and the row's place among its rows, to a text with %-conversions."""
     numbers: Callable[[int, int], tuple[int | bytes, ...]]
     """Position of the subject and the row's place among its rows, to the values of the conversions."""
+    identifiers: tuple[str, ...]
+    """The columns that tell its rows apart."""
 
 
 class GeneratedTable(SimulatedTable):
     """A table that computes its rows; the pages that were asked for last are kept."""
 
     def __init__(self, kind: Kind, rows: int, seed: int) -> None:
-        super().__init__(kind.columns, kind.title)
+        super().__init__(kind.columns, kind.title, kind.identifiers)
         self._rows = rows
         self._each = kind.each
         self._numbers = kind.numbers
@@ -112,6 +114,10 @@ class GeneratedTable(SimulatedTable):
         if not 0 <= index < self._rows:
             raise IndexError(f"row {index} of {self._rows}")
         return self._encode(index, index + 1)  # past the cache, which a search would sweep
+
+    def row_beyond(self, index: int) -> bytes:
+        """Return the row that a longer table has at the position."""
+        return self._encode(index, index + 1)
 
     def _encode(self, first: int, last: int) -> bytes:
         texts, numbers, each = self._texts, self._numbers, self._each
@@ -213,9 +219,16 @@ DATASETS: Final = {
             ("ENTNAME", "REGNO", "UNISCID", "LEREP", "REGCAP", "ESTDATE", "DOM", "ENTSTATUS", "REVDATE"),
             _company,
             _company_serials,
+            ("REGNO", "UNISCID"),
         ),
         "investors": Kind(
-            "企业公示_出资人信息", "company", 3, ("INV", "REGNO", "ENTNAME", "UNISCID"), _investor, _company_serials
+            "企业公示_出资人信息",
+            "company",
+            3,
+            ("INV", "REGNO", "ENTNAME", "UNISCID"),
+            _investor,
+            _company_serials,
+            ("INV", "REGNO", "UNISCID"),
         ),
     },
     "sipop": {
@@ -237,6 +250,7 @@ DATASETS: Final = {
             ),
             _patent,
             _patent_numbers,
+            ("appNumber", "pubNumber"),
         ),
         "patent.legal": Kind(
             "专利法律状态",
@@ -245,6 +259,7 @@ DATASETS: Final = {
             ("appNumber", "legalDate", "legalStatus", "legalInfo"),
             _legal_event,
             _legal_numbers,
+            ("appNumber", "legalDate"),
         ),
     },
 }

@@ -14,7 +14,7 @@ from typing import Final, Self
 import orjson
 from aiohttp import web
 
-from harvester.errors import LocalError
+from harvester.errors import LocalError, UsageError
 from harvester.simulator import config as registered
 from harvester.simulator import files, jobfile
 from harvester.simulator.config import Config
@@ -41,7 +41,8 @@ class Simulator:
 
     Attributes:
         url: ``http://127.0.0.1:PORT``, the address that is really bound, without a slash at the end.
-        tables: what is served, by platform and then by the interface's or method's name; the truth for a test.
+        tables: what is served, by platform and then by the interface's or method's name; the truth for a test, where
+            no quirks touch it (see ``current_rows``).
         stats: what was counted so far.
         config: the settings it was made with.
     """
@@ -63,11 +64,17 @@ class Simulator:
         """Load or generate the tables and listen.
 
         Raises:
-            UsageError: the data file cannot be served.
+            UsageError: the data file cannot be served, or quirks are set for a dataset that there is not.
             LocalError: the port cannot be had.
         """
         config = self.config
         self.tables = await asyncio.to_thread(_tables, config)
+        names = {name for tables in self.tables.values() for name in tables}
+        if unknown := config.quirks.keys() - names - {""}:
+            raise UsageError(
+                f"cannot simulate quirks of {', '.join(sorted(unknown))}: nothing of that name is served",
+                hint=f"there are {', '.join(sorted(names))}",
+            )
         self._gates = {platform: self._gate(platform) for platform in config.platforms}
         runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=GRACE)
         await runner.setup()
@@ -92,6 +99,19 @@ class Simulator:
             await self._runner.cleanup()
             self._runner = None
 
+    def current_rows(self, platform: str, name: str, size: int | None = None) -> list[bytes]:
+        """Return what a walk over all pages of a dataset would bring from now on: the rows that a mirror can hold.
+
+        Changes that are due are made. Rows that no page gives are not among them, and rows of pages that change
+        places are; each is JSON in UTF-8 without white space between its tokens, with control characters escaped.
+
+        Args:
+            platform: ``wuhan`` or ``sipop``.
+            name: the interface's or method's name.
+            size: the page size that SIPOP is asked for; None for the one that it was asked for last.
+        """
+        return self._gates[platform].current_rows(name, size)
+
     def _gate(self, platform: str) -> Gate:
         config, stats, tables = self.config, self.stats, self.tables[platform]
         if platform == "wuhan":
@@ -108,10 +128,8 @@ class Simulator:
                 id=name, secret=secret, subscribed=subscribed, limit=self._limit(), quota=quota, stats=counts
             )
         if platform == "wuhan":
-            return WuhanGate(apps, tables, stats, config.past_end)
-        return SipopGate(
-            apps, tables, stats, past_end=config.past_end, page_cap=config.page_cap, digest=config.sipop_digest
-        )
+            return WuhanGate(apps, tables, stats, config.quirks, config.seed)
+        return SipopGate(apps, tables, stats, quirks=config.quirks, seed=config.seed, digest=config.sipop_digest)
 
     def _limit(self) -> Limit | None:
         config = self.config
@@ -143,7 +161,8 @@ class Simulator:
             now = config.clock()
         if answer.over_limit and config.refuse_with == "429":
             return self._too_many(now)
-        return web.Response(body=answer.body, headers={"Content-Type": JSON_TYPE, "Date": self._http_date(now)})
+        headers = {"Content-Type": answer.content_type or JSON_TYPE, "Date": self._http_date(now)}
+        return web.Response(body=answer.body, headers=headers)
 
     def _proxy_error(self, now: float) -> web.Response:
         self.stats.proxy_errors += 1

@@ -11,11 +11,14 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import orjson
 
-from harvester.simulator.gate import Answer, Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
+from harvester.simulator.gate import Answer, Call, Refused, RegisteredApp, form_fields, media_type
+from harvester.simulator.pager import Manner, Served, current_rows, pagers
+from harvester.simulator.quirks import Quirks
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
 
@@ -34,7 +37,10 @@ TEXTS: Final = {
     "1008": "达到流量限制",
     "1009": "接口调用参数不正确",
 }
-NOTHING_FOUND: Final = '{"result":false,"code":"1100","msg":"未查询到数据","total":0,"count":0,"data":null}'.encode()
+UNDOCUMENTED: Final = "未知错误"
+SUCCESS: Final = "操作成功".encode()
+NOTHING: Final = "未查询到数据".encode()
+NOTHING_FOUND: Final = b'{"result":false,"code":"1100","msg":"%b","total":0,"count":0,"data":null}' % NOTHING
 
 
 class SipopGate:
@@ -44,8 +50,8 @@ class SipopGate:
         apps: the registered apps by appKey.
         tables: the methods by name.
         stats: where pages and calls of unknown apps are counted.
-        past_end: what a page behind the last one holds.
-        page_cap: the largest page given.
+        quirks: what is wrong with a method, by its name; under the empty name with all others.
+        seed: of what chance decides about quirks.
         digest: which signature is taken: 32 hex digits (``md5``), their middle 16 (``md5-16``), or ``any`` of them.
     """
 
@@ -55,16 +61,23 @@ class SipopGate:
         tables: Mapping[str, SimulatedTable],
         stats: Stats,
         *,
-        past_end: PastEnd = "empty",
-        page_cap: int = 100,
+        quirks: Mapping[str, Quirks] = MappingProxyType({}),
+        seed: int = 0,
         digest: str = "any",
     ) -> None:
         self._apps = apps
         self._tables = tables
         self._stats = stats
         self._unknown = stats.app("sipop/unknown")
-        self._past_end = past_end
-        self._page_cap = page_cap
+        manner = Manner(
+            default_size=PAGE_SIZE,
+            total="right",
+            states=False,
+            has_nothing=True,
+            render=_render,
+            failure=lambda code: _failure(Refused(code)),
+        )
+        self._pagers = pagers("sipop", tables, quirks, manner, stats, seed)
         self._digest = digest
 
     def answer(self, call: Call) -> Answer:
@@ -76,15 +89,23 @@ class SipopGate:
             counts = app.stats
             counts.arrive(call.tick)
             self._check_signature(app, fields, call.now)
-            table = self._admit(app, fields.get("method", ""), call)
-            number, size, filters = _param(fields.get("param", ""), table)
-            answer = self._page(table.where(filters), number, min(size, self._page_cap))
+            method = fields.get("method", "")
+            table = self._admit(app, method, call)
+            pager = self._pagers.get(method)
+            number, size, filters = _param(fields.get("param", ""), table, pager.default_size if pager else PAGE_SIZE)
         except Refused as refused:
             counts.refuse(refused.code, call.tick)
             return Answer(_failure(refused), over_limit=refused.over_limit)
+        if pager:
+            return pager.answer(filters, number, size, counts, call.tick)
+        table = table.where(filters)
         counts.accept(call.tick)
-        self._stats.page(f"sipop/{fields['method']}", number)
-        return Answer(answer, number)
+        self._stats.page(f"sipop/{method}", number, -(-len(table) // size))
+        return Answer(_page(table, number, size), number)
+
+    def current_rows(self, name: str, size: int | None) -> list[bytes]:
+        """Return what a walk over all pages of a size would bring now."""
+        return current_rows(self._tables[name], self._pagers.get(name), size)
 
     def _identify(self, fields: Mapping[str, str]) -> RegisteredApp:
         app = self._apps.get(fields.get("appKey", ""))
@@ -121,19 +142,32 @@ class SipopGate:
         if not right:
             raise Refused("1004")
 
-    def _page(self, table: SimulatedTable, number: int, size: int) -> bytes:
-        if not len(table):
-            return NOTHING_FOUND
-        total = len(table)
-        number, rows = page_of(table, number, size, self._past_end)
-        count = max(0, min(size, total - (number - 1) * size))
-        data = b"null" if rows is None else b"[%b]" % rows
-        return b'{"result":true,"code":"1000","msg":"%b","total":%d,"count":%d,"data":%b}' % (
-            "操作成功".encode(),
-            total,
-            count,
-            data,
-        )
+
+def _page(table: SimulatedTable, number: int, size: int) -> bytes:
+    total = len(table)
+    if not total:
+        return NOTHING_FOUND
+    first = (number - 1) * size
+    return b'{"result":true,"code":"1000","msg":"%b","total":%d,"count":%d,"data":[%b]}' % (
+        SUCCESS,
+        total,
+        max(0, min(size, total - first)),
+        table.page_bytes(first, size),
+    )
+
+
+def _render(served: Served) -> bytes:
+    """Return the same two answers where more or less is said; number and size stand beside the list, if anywhere."""
+    total = b"" if served.total is None else b'"total":%b,' % served.total
+    if served.nothing:
+        return b'{"result":false,"code":"1100","msg":"%b",%b"count":0,"data":null}' % (NOTHING, total)
+    words = [] if served.number is None else [b'"pageNum":%d' % served.number]
+    if served.size is not None:
+        words.append(b'"pageSize":%d' % served.size)
+    data = b""
+    if served.data is not None:
+        data = b',"data":{%b,"data":%b}' % (b",".join(words), served.data) if words else b',"data":' + served.data
+    return b'{"result":true,"code":"1000","msg":"%b",%b"count":%d%b}' % (SUCCESS, total, served.rows, data)
 
 
 def _fields(call: Call) -> dict[str, str]:
@@ -154,7 +188,7 @@ def _beijing(stamp: str) -> float:
     raise Refused("1003")
 
 
-def _param(text: str, table: SimulatedTable) -> tuple[int, int, dict[str, str]]:
+def _param(text: str, table: SimulatedTable, default_size: int) -> tuple[int, int, dict[str, str]]:
     """Return page number, page size and filters of the business parameters."""
     try:
         param = orjson.loads(text)
@@ -162,7 +196,7 @@ def _param(text: str, table: SimulatedTable) -> tuple[int, int, dict[str, str]]:
         param = None
     if not isinstance(param, dict):
         raise Refused("1009", "param must be a JSON object")
-    number, size = param.pop("pageNum", 1), param.pop("pageSize", PAGE_SIZE)
+    number, size = param.pop("pageNum", 1), param.pop("pageSize", default_size)
     if type(number) is not int or type(size) is not int or number < 1 or size < 1:
         raise Refused("1009", "pageNum and pageSize must be integers from 1")
     filters: dict[str, str] = {}
@@ -176,5 +210,7 @@ def _param(text: str, table: SimulatedTable) -> tuple[int, int, dict[str, str]]:
 
 
 def _failure(refused: Refused) -> bytes:
-    text = f"{TEXTS[refused.code]}: {refused.detail}" if refused.detail else TEXTS[refused.code]
+    text = TEXTS.get(refused.code, UNDOCUMENTED)
+    if refused.detail:
+        text = f"{text}: {refused.detail}"
     return orjson.dumps({"result": False, "code": refused.code, "msg": text, "total": 0, "count": 0, "data": None})

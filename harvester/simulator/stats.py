@@ -117,13 +117,18 @@ class AppStats:
 class Stats:
     """Counts of all apps, keyed ``platform/id`` (``platform/unknown`` for ids that are not registered).
 
-    ``pages`` holds, per ``platform/dataset``, how often each page was answered with success; a page asked for again
-    after a refusal counts once. ``proxy_errors`` are calls that never reached a platform, and no app's.
+    The following are kept per ``platform/dataset``, for calls that got as far as its pages; those that a gatekeeper
+    refused are not among them, those that a quirk gave no rows or a failure are. ``pages`` holds how often each page
+    was asked for, ``dataset_calls`` the calls for all its pages, ``beyond`` those for pages behind the last one of
+    that moment (of an empty dataset: behind the first). ``proxy_errors`` are calls that never reached a platform, and
+    no app's.
     """
 
     def __init__(self, *, max_pages: int = MAX_PAGES) -> None:
         self.apps: dict[str, AppStats] = {}
         self.pages: dict[str, dict[int, int]] = {}
+        self.dataset_calls: Counter[str] = Counter()
+        self.beyond: Counter[str] = Counter()
         self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages = max_pages
 
@@ -131,8 +136,11 @@ class Stats:
         """Return the counts of an app, made when first asked for."""
         return self.apps.setdefault(key, AppStats())
 
-    def page(self, dataset: str, number: int) -> None:
-        """Count a page that was answered."""
+    def page(self, dataset: str, number: int, last: int) -> None:
+        """Count a call for a page of a dataset whose last one is ``last``, 0 if it has none."""
+        self.dataset_calls[dataset] += 1
+        if number > last and number > 1:
+            self.beyond[dataset] += 1
         pages = self.pages.setdefault(dataset, {})
         if number in pages:
             pages[number] += 1
@@ -146,7 +154,8 @@ class Stats:
         """Start again from zero; what the platforms remember (nonces, windows) is not touched."""
         for app in self.apps.values():
             app.clear()
-        self.pages.clear()
+        for counts in (self.pages, self.dataset_calls, self.beyond):
+            counts.clear()
         self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages
 
@@ -185,6 +194,8 @@ class Stats:
             "oldest_signature": round(self.oldest_signature, 3),
             "apps": {key: app.as_dict() for key, app in self.apps.items()},
             "pages": self.pages,
+            "dataset_calls": self.dataset_calls,
+            "beyond": self.beyond,
             "pages_not_listed": self.pages_not_listed,
             "proxy_errors": self.proxy_errors,
         }

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 CACHED_FILTERS = 16
 
 
@@ -18,11 +20,13 @@ class SimulatedTable(ABC):
     Args:
         columns: names that a filter may use; letter case does not matter to a filter.
         title: what the dataset is called, for people.
+        identifiers: the columns that tell rows apart; an update leaves them alone.
     """
 
-    def __init__(self, columns: Iterable[str], title: str = "") -> None:
+    def __init__(self, columns: Iterable[str], title: str = "", identifiers: Iterable[str] = ()) -> None:
         self.title = title
         self.columns = frozenset(column.casefold() for column in columns)
+        self.identifiers = frozenset(column.casefold() for column in identifiers)
         self._filtered = lru_cache(CACHED_FILTERS)(self._filter)
 
     @abstractmethod
@@ -31,6 +35,10 @@ class SimulatedTable(ABC):
     @abstractmethod
     def page_bytes(self, first: int, count: int) -> bytes:
         """Return up to ``count`` rows from position ``first`` (from 0), joined by commas; nothing past the end."""
+
+    @abstractmethod
+    def row_beyond(self, index: int) -> bytes:
+        """Return what might stand at a position past the end: a made-up row that equals no other."""
 
     def row_bytes(self, index: int) -> bytes:
         """Return one row.
@@ -60,6 +68,8 @@ class SimulatedTable(ABC):
 class StoredTable(SimulatedTable):
     """A table whose rows lie in memory, one after the other, so that a page is one slice.
 
+    Its first column is taken for the one that tells rows apart.
+
     Args:
         rows: the JSON texts; read once.
         columns: see ``SimulatedTable``.
@@ -73,7 +83,9 @@ class StoredTable(SimulatedTable):
             text += row
             text += b","
             starts.append(len(text))
-        super().__init__(columns, title)  # after the loop: a reader of rows may learn the columns on the way
+        names = tuple(columns)  # after the loop: a reader of rows may learn the columns on the way
+        self._first = names[0] if names else "new"
+        super().__init__(names, title, (self._first,))
         self._text = memoryview(text)
         self._starts = starts
 
@@ -85,12 +97,16 @@ class StoredTable(SimulatedTable):
         last = min(first + count, len(self))
         return bytes(self._text[self._starts[first] : self._starts[last] - 1]) if first < last else b""
 
+    def row_beyond(self, index: int) -> bytes:
+        """Return a row of which only the first column is filled."""
+        return orjson.dumps({self._first: f"new-{index}"})
+
 
 class _FilteredTable(SimulatedTable):
     """Some rows of another table."""
 
     def __init__(self, table: SimulatedTable, positions: array[int]) -> None:
-        super().__init__(table.columns, table.title)
+        super().__init__(table.columns, table.title, table.identifiers)
         self._table = table
         self._positions = positions
 
@@ -100,6 +116,10 @@ class _FilteredTable(SimulatedTable):
     def page_bytes(self, first: int, count: int) -> bytes:
         """Return up to ``count`` rows from position ``first``, joined by commas."""
         return b",".join(map(self._table.row_bytes, self._positions[first : first + count]))
+
+    def row_beyond(self, index: int) -> bytes:
+        """Return a made-up row, which need not match the filter."""
+        return self._table.row_beyond(index)
 
 
 def _matches(row: bytes, wanted: tuple[tuple[str, str], ...]) -> bool:

@@ -11,11 +11,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import orjson
 
-from harvester.simulator.gate import Answer, Call, PastEnd, Refused, RegisteredApp, form_fields, media_type, page_of
+from harvester.simulator.gate import Answer, Call, Refused, RegisteredApp, form_fields, media_type
+from harvester.simulator.pager import Manner, Served, current_rows, pagers
+from harvester.simulator.quirks import Quirks
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
 
@@ -32,6 +35,7 @@ TEXTS: Final = {
     "1403": "您没有权限调用此接口",
     "500": "内部服务错误",
 }
+UNDOCUMENTED: Final = "未知错误"
 
 
 class WuhanGate:
@@ -41,7 +45,8 @@ class WuhanGate:
         apps: the registered apps by PASSID.
         tables: the interfaces by name.
         stats: where pages and calls of unknown apps are counted.
-        past_end: what a page behind the last one holds.
+        quirks: what is wrong with an interface, by its name; under the empty name with all others.
+        seed: of what chance decides about quirks.
     """
 
     def __init__(
@@ -49,13 +54,22 @@ class WuhanGate:
         apps: Mapping[str, RegisteredApp],
         tables: Mapping[str, SimulatedTable],
         stats: Stats,
-        past_end: PastEnd = "empty",
+        quirks: Mapping[str, Quirks] = MappingProxyType({}),
+        seed: int = 0,
     ) -> None:
         self._apps = apps
         self._tables = tables
         self._stats = stats
         self._unknown = stats.app("wuhan/unknown")
-        self._past_end = past_end
+        manner = Manner(
+            default_size=PAGE_SIZE,
+            total="absent",
+            states=True,
+            has_nothing=False,
+            render=_render,
+            failure=lambda code: _failure(Refused(code)),
+        )
+        self._pagers = pagers("wuhan", tables, quirks, manner, stats, seed)
 
     def answer(self, call: Call) -> Answer:
         """Return the page asked for, or a failure in the shape of the specification's example."""
@@ -68,13 +82,21 @@ class WuhanGate:
             table = self._admit(app, call)
             query = _query(call)
             number = _page_number(query.pop("pageNo", ""))
-            answer = self._page(table.where(query), number)
         except Refused as refused:
             counts.refuse(refused.code, call.tick)
             return Answer(_failure(refused), over_limit=refused.over_limit)
+        pager = self._pagers.get(call.service)
+        if pager is not None:
+            return pager.answer(query, number, None, counts, call.tick)
+        table = table.where(query)
         counts.accept(call.tick)
-        self._stats.page(f"wuhan/{call.service}", number)
-        return Answer(answer, number)
+        self._stats.page(f"wuhan/{call.service}", number, -(-len(table) // PAGE_SIZE))
+        return Answer(_page(table, number), number)
+
+    def current_rows(self, name: str, size: int | None) -> list[bytes]:
+        """Return what a walk over all pages would bring now; the platform knows no page size."""
+        del size
+        return current_rows(self._tables[name], self._pagers.get(name), None)
 
     def _identify(self, headers: Mapping[str, str]) -> RegisteredApp:
         ids = {value for name in ("x-tif-passid", "x-tif-paasid") if (value := headers.get(name)) is not None}
@@ -97,19 +119,35 @@ class WuhanGate:
             raise Refused("1141", "the interface's quota is used up", over_limit=True)
         return table
 
-    def _page(self, table: SimulatedTable, number: int) -> bytes:
-        number, rows = page_of(table, number, PAGE_SIZE, self._past_end)
-        if rows:
-            return (
-                b'{"errcode":0,"errmsg":"","data":{"pageNo":%d,"pageSize":20,"data":[%b]},"metadata":{},"hint":null}'
-                % (number, rows)
-            )
-        # The specification's empty answer differs from its full one in just these types and places.
-        return (
-            b'{"errcode":"0","errmsg":"","detailErrMsg":null,'
-            b'"data":{"pageNo":%d,"pageSize":"20","data":%b,"metadata":{}},"hint":null}'
-            % (number, b"null" if rows is None else b"[]")
+
+def _page(table: SimulatedTable, number: int) -> bytes:
+    rows = table.page_bytes((number - 1) * PAGE_SIZE, PAGE_SIZE)
+    if rows:
+        return b'{"errcode":0,"errmsg":"","data":{"pageNo":%d,"pageSize":20,"data":[%b]},"metadata":{},"hint":null}' % (
+            number,
+            rows,
         )
+    # The specification's empty answer differs from its full one in just these types and places.
+    return (
+        b'{"errcode":"0","errmsg":"","detailErrMsg":null,'
+        b'"data":{"pageNo":%d,"pageSize":"20","data":[],"metadata":{}},"hint":null}' % number
+    )
+
+
+def _render(served: Served) -> bytes:
+    """Return the same two answers where more or less is said."""
+    words = [] if served.number is None else [b'"pageNo":%d' % served.number]
+    if served.size is not None:
+        words.append((b'"pageSize":%d' if served.rows else b'"pageSize":"%d"') % served.size)
+    if served.total is not None:
+        words.append(b'"total":' + served.total)
+    if served.data is None:
+        return b'{"errcode":"0","errmsg":"","detailErrMsg":null,"hint":null}'
+    words.append(b'"data":' + served.data)
+    if served.rows:
+        return b'{"errcode":0,"errmsg":"","data":{%b},"metadata":{},"hint":null}' % b",".join(words)
+    words.append(b'"metadata":{}')
+    return b'{"errcode":"0","errmsg":"","detailErrMsg":null,"data":{%b},"hint":null}' % b",".join(words)
 
 
 def _check_signature(app: RegisteredApp, call: Call) -> None:
@@ -170,5 +208,7 @@ def _page_number(text: str) -> int:
 
 
 def _failure(refused: Refused) -> bytes:
-    text = f"{TEXTS[refused.code]}: {refused.detail}" if refused.detail else TEXTS[refused.code]
+    text = TEXTS.get(refused.code, UNDOCUMENTED)
+    if refused.detail:
+        text = f"{text}: {refused.detail}"
     return orjson.dumps({"errcode": int(refused.code), "errmsg": text, "data": {"data": [], "metadata": {}}})

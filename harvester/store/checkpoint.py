@@ -16,6 +16,7 @@ from harvester.errors import DamagedError, LocalError
 from harvester.shard import Layout, ShardEntry
 from harvester.store.durable import repair_hint
 
+CHECKPOINT: Final = "checkpoint.json"
 FORMAT: Final = "harvester-checkpoint"
 VERSION: Final = 1
 

@@ -141,6 +141,14 @@ class Folder:
             finally:
                 os.close(fd)
 
+    def scratch(self) -> int:
+        """Return the descriptor of an empty file without a name: closed, it is gone, however the process ends."""
+        name = f"{TEMPORARY}scratch"
+        self.unlink(name)
+        with self.opened(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, "write") as fd:
+            self.unlink(name)
+            return os.dup(fd)
+
     def read(self, name: str) -> bytes | None:
         """Return the whole content of a small file; None if there is none."""
         if self.stat(name) is None:
@@ -197,14 +205,20 @@ class Folder:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it that are missing, durably."""
+    """Create a folder and those above it that are missing, durably.
+
+    One that is there already may be the work of a process that was killed before it was durable: where this user may
+    have created it, its name is synced all the same.
+    """
     with explained("create folder", path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-    for folder in reversed(missing):
-        with Folder(folder.parent) as above:
-            above.sync()
+    for folder in reversed(missing or [path]):
+        above = folder.resolve().parent
+        if missing or os.access(above, os.R_OK | os.W_OK):
+            with Folder(above) as opened:
+                opened.sync()
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class DatasetFolder:
             LockedError: another process is in; the message names it, and nothing was changed.
             LocalError: the folder cannot be created or locked.
         """
+        make_folder(self.path.parent)
         make_folder(self.path)
         with locked(self.path / LOCK):
             self._drop_drafts()

@@ -10,6 +10,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from harvester.errors import DamagedError
 from harvester.model import Page
@@ -66,16 +67,18 @@ class Journal:
         with self._folder.opened(self.name, os.O_WRONLY | (os.O_CREAT | os.O_EXCL if new else 0), "write") as fd:
             if os.lseek(fd, 0, os.SEEK_END) != self._length:
                 raise self._damaged(self._length, "its length is not the one it was left with")
-            write_all(fd, b"".join(pieces))
-            sync(fd)
+            try:
+                write_all(fd, b"".join(pieces))
+                sync(fd)
+            except OSError:
+                # The system may take the batch for written now, and tell the next process so: it must not be there.
+                with suppress(OSError):  # the error that is raised came first
+                    os.ftruncate(fd, self._length)
+                raise
         self._length = offset
         for number, place in places:
             self._put(number, place)
         return new
-
-    def missing(self, pages: range) -> list[int]:
-        """Return those of ``pages`` that are not in it."""
-        return [page for page in pages if not self._offsets[page - self.pages.start]]
 
     def read(self, pages: Iterable[int]) -> Iterator[tuple[PageRecord, bytes]]:
         """Yield pages that are in it, in the order asked for, each with its lines.

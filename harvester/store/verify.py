@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,13 +9,15 @@ from typing import Final
 import msgspec
 
 from harvester.errors import DamagedError, Exit
-from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Compression, Layout, PageRecord, ShardEntry, page_digest
-from harvester.store.durable import Folder, repair_hint
+from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Layout, PageRecord, ShardEntry
+from harvester.store.checkpoint import CHECKPOINT
+from harvester.store.contents import Contents
+from harvester.store.durable import Folder
 from harvester.store.folder import DatasetFolder
+from harvester.store.index import INDEX, index_records
 from harvester.store.journal import Journal
-from harvester.store.sealed import INDEX, hash_fault, index_records
-from harvester.store.shardfile import cut, read_shard
-from harvester.store.snapshot import CHECKPOINT, PACKAGE, Snapshot
+from harvester.store.package import PACKAGE
+from harvester.store.sealed import agrees, hash_fault, stored_pages
 
 GOOD: Final = "."
 DAMAGED: Final = "X"
@@ -25,7 +26,6 @@ UNFINISHED: Final = "o"
 EXTRA: Final = "+"
 
 _PAGES_SHOWN: Final = 3
-_COMPRESSIONS: Final[dict[str, Compression]] = {"": "none", "gz": "gzip", "zst": "zstd"}
 
 
 class ShardCheck(msgspec.Struct, frozen=True):
@@ -60,26 +60,6 @@ class Verification(msgspec.Struct, frozen=True):
         return Exit.OPEN_PAGES if UNFINISHED in found else Exit.OK
 
 
-class _Ours(msgspec.Struct):
-    number: int
-    pages: tuple[int, int]
-    rows: int
-    bytes: int | None = None
-    sha256: str = ""
-
-
-class _Resource(msgspec.Struct):
-    path: str
-    bytes: int
-    hash: str
-    harvester: _Ours
-    compression: str = ""
-
-
-class _Package(msgspec.Struct):
-    resources: list[_Resource]
-
-
 def is_snapshot(path: Path) -> bool:
     """Tell whether a folder is a snapshot, finished or open."""
     return any((path / name).is_file() for name in (CHECKPOINT, PACKAGE))
@@ -102,13 +82,11 @@ def verify_snapshot(path: Path) -> Verification:
         LocalError: something cannot be read.
         UsageError: a compression's library is not installed.
     """
-    with Folder(path) as folder:
-        if folder.is_file(CHECKPOINT):
-            with Snapshot.open(path) as snapshot:
-                last = None if snapshot.end is None else snapshot.end["last"]
-                return _verify(folder, snapshot.layout, snapshot.sealed, last)
-        layout, entries = _recorded(folder)
-        return _verify(folder, layout, entries, max((entry.last for entry in entries.values()), default=0))
+    with Folder(path) as folder, Contents.open(path) as contents:
+        pages = contents.last
+        if pages is None and not folder.is_file(CHECKPOINT):  # finished by a version that did not say it
+            pages = max((entry.last for entry in contents.sealed.values()), default=0)
+        return _verify(folder, contents.layout, contents.sealed, pages)
 
 
 def _verify(folder: Folder, layout: Layout | None, sealed: dict[int, ShardEntry], last: int | None) -> Verification:
@@ -155,31 +133,31 @@ def _check(folder: Folder, layout: Layout, entry: ShardEntry, last: int | None) 
         if (rows, size) != (entry.rows, entry.bytes):
             sums = f"{rows} rows of {size} bytes, not {entry.rows} of {entry.bytes}"
             reasons.append(f"{INDEX}: its pages {entry.first} to {entry.last} add up to {sums}")
-    for number, page_fault in enumerate(_page_faults(folder, layout, name, records, file_is_good=not fault)):
-        reasons.append(page_fault if number < _PAGES_SHOWN else "and more")
-        if number == _PAGES_SHOWN:
+    page_faults = _page_faults(folder, layout, entry.number, records, file_is_good=not fault)
+    for shown, page_fault in enumerate(page_faults):
+        reasons.append(page_fault if shown < _PAGES_SHOWN else "and more")
+        if shown == _PAGES_SHOWN:
             break
     return ShardCheck(name, DAMAGED if reasons else GOOD, tuple(reasons))
 
 
 def _page_faults(
-    folder: Folder, layout: Layout, name: str, records: list[PageRecord], *, file_is_good: bool
+    folder: Folder, layout: Layout, number: int, records: list[PageRecord], *, file_is_good: bool
 ) -> Iterator[str]:
     """Yield what is wrong with pages; where the file's own digest is right, the index is to blame."""
-    with folder.opened(name, os.O_RDONLY, "read") as fd:
-        pieces = cut(read_shard(fd, layout.compression, name), (record.length for record in records))
-        try:
-            for record, lines in zip(records, pieces, strict=False):
-                if page_digest(lines) == record.digest and lines.count(b"\n") == record.rows:
-                    continue
-                if file_is_good:
-                    yield f"{INDEX}: offset {record.page * INDEX_RECORD_BYTES}: wrong record of page {record.page}"
-                elif len(lines) < record.length:
-                    yield f"{name}: offset {record.offset}: page {record.page} is cut after {len(lines)} bytes"
-                else:
-                    yield f"{name}: offset {record.offset}, {record.length} bytes: page {record.page} has changed"
-        except DamagedError as error:
-            yield error.message
+    name = layout.shard_name(number)
+    try:
+        for record, lines in stored_pages(folder, layout, number, records):
+            if agrees(record, lines):
+                continue
+            if file_is_good:
+                yield f"{INDEX}: offset {record.page * INDEX_RECORD_BYTES}: wrong record of page {record.page}"
+            elif len(lines) < record.length:
+                yield f"{name}: offset {record.offset}: page {record.page} is cut after {len(lines)} bytes"
+            else:
+                yield f"{name}: offset {record.offset}, {record.length} bytes: page {record.page} has changed"
+    except DamagedError as error:
+        yield error.message
 
 
 def _check_open(folder: Folder, layout: Layout, number: int, last: int | None) -> ShardCheck:
@@ -193,37 +171,3 @@ def _check_open(folder: Folder, layout: Layout, number: int, last: int | None) -
     pages = layout.pages_of(number, last)
     held = {record.page for record in content.records if record.page in pages}
     return ShardCheck(journal.name, UNFINISHED, (f"{len(held)} of {len(pages)} pages are here",))
-
-
-def _recorded(folder: Folder) -> tuple[Layout | None, dict[int, ShardEntry]]:
-    """Read from the data package what a checkpoint would say; its paths are compared, never followed."""
-    source = folder.path / PACKAGE
-    try:
-        found = msgspec.json.decode(folder.read(PACKAGE) or b"", type=_Package).resources
-        if not found:
-            return None, {}
-        first, last = found[0].harvester.pages
-        layout = Layout(rows_per_shard=last + 1 - first, page_size=1, compression=_COMPRESSIONS[found[0].compression])
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
-        raise DamagedError(
-            f"cannot verify {folder.path}: {PACKAGE} is missing or damaged",
-            causes=[str(error)],
-            hint=repair_hint(folder.path),
-        ) from error
-    entries: dict[int, ShardEntry] = {}
-    for position, resource in enumerate(found):
-        ours = resource.harvester
-        if ours.number != position or resource.path != layout.shard_name(position):
-            raise DamagedError(f"{source} is damaged: resource {position} names {resource.path!r}")
-        entries[position] = ShardEntry(
-            number=position,
-            first=ours.pages[0],
-            last=ours.pages[1],
-            rows=ours.rows,
-            bytes=resource.bytes if ours.bytes is None else ours.bytes,
-            sha256=resource.hash.removeprefix("sha256:"),
-            file_bytes=resource.bytes,
-            mtime_ns=0,
-            content_sha256=ours.sha256,
-        )
-    return layout, entries

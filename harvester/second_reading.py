@@ -1,0 +1,161 @@
+"""Which pages are read a second time, and what that shows.
+
+A round begins with a *check*: page 1, the last page, a random sample, and the page after the last. If every one of
+them is what it was, nothing more is read. If one has changed, the round goes on *mending*: its neighbours are read
+again, and theirs as far as they have changed too. Where two neighbours have changed, rows have moved from page to page,
+and what has moved may have moved anywhere: then every page is read again. What was mended has to stand a check of its
+own, with another sample.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from random import Random
+from typing import Final
+
+from harvester.page_states import ASKED, DONE, OPEN, UNASKED, PageStates
+
+FULL: Final = 700
+"""Pages that a proof reads again, or all if there are fewer: a change of 1 % of them escapes once in 1,100 times."""
+ROUNDS: Final = 2
+"""How often what has changed is mended; what moves after that is not proven."""
+
+
+class SecondReading:
+    """One round over a mirror whose pages are all here.
+
+    Args:
+        last: the number of its last page, at least 1.
+        sample: how many pages to check, among them page 1 and the last.
+        seed: other seeds give other samples.
+        edge: whether the page after the last one is asked for too, which must still have no rows.
+        most: how many pages may be mended; None: any number.
+
+    Attributes:
+        checked: pages of the check that were read again.
+        changed: how many of these were not what they had been.
+        mended: changed pages in all, those of the check included.
+        emptied: pages that had rows and came back without.
+        abandoned: whether mending would have taken more calls than there are.
+        in_flight: pages under way.
+    """
+
+    def __init__(self, last: int, sample: int, seed: int, *, edge: bool = False, most: int | None = None) -> None:
+        self.last = last
+        self.checked = 0
+        self.changed = 0
+        self.mended = 0
+        self.emptied: set[int] = set()
+        self.abandoned = False
+        self.in_flight = 0
+        outer = sorted({1, last})[:sample]
+        inner = Random(seed).sample(range(2, last), max(0, min(sample, last) - len(outer)))  # noqa: S311 - no secret
+        self._queue = deque([*outer, *sorted(inner), *([last + 1] if edge else [])])
+        self._unchecked = len(self._queue)
+        self._moved: list[int] = []
+        self._states = PageStates()
+        self._again: list[int] = []
+        self._most = most
+        self._mending = False
+        self._everything = False
+        self._cursor = 1
+
+    @property
+    def witness(self) -> int:
+        """A page that has been answered with rows."""
+        return 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is in flight and nothing is left to ask for."""
+        if self.in_flight:
+            return False
+        page = self._choose()
+        if page is not None:
+            heappush(self._again, page)  # chosen, not taken
+        return page is None
+
+    def next(self) -> int | None:
+        """Return a page to read again now, or None if nothing can be asked before another answer is in."""
+        page = self._choose()
+        if page is not None:
+            self._states[page] = ASKED
+            self.in_flight += 1
+        return page
+
+    def _choose(self) -> int | None:
+        if self._again:
+            return heappop(self._again)
+        while self._queue:
+            page = self._queue.popleft()
+            if self._states[page] == UNASKED:
+                return page
+        while self._everything and self._cursor <= self.last:
+            self._cursor += 1
+            if self._states[self._cursor - 1] == UNASKED:
+                return self._cursor - 1
+        return None
+
+    def wanted(self, _page: int) -> bool:
+        """Tell whether a page is still worth a call: every page that was chosen is."""
+        return True
+
+    def put_back(self, page: int) -> None:
+        """Return a page unanswered."""
+        self.in_flight -= 1
+        self._states[page] = UNASKED
+        heappush(self._again, page)
+
+    def leave_open(self, page: int) -> None:
+        """Give a page up: it stays as it was read first, and unchecked."""
+        self._settle(page, OPEN)
+        self._go_on()
+
+    def arrived(self, page: int, *, same: bool, rows: int) -> None:
+        """Take in what a page is now."""
+        self._settle(page, DONE)
+        self.checked += not self._mending and page <= self.last
+        if not same:
+            self.changed += not self._mending
+            self.mended += page <= self.last
+            if not rows:
+                self.emptied.add(page)
+            if self._mending:
+                self._mend_everything()  # it was read because its neighbour had changed
+            self._moved.append(page)
+        self._go_on()
+
+    def _settle(self, page: int, state: int) -> None:
+        self.in_flight -= 1
+        self._states[page] = state
+        self._unchecked -= not self._mending
+
+    def _go_on(self) -> None:
+        """Begin mending when the whole check is in, and mend around what has changed."""
+        if self._unchecked:
+            return
+        self._mending = True
+        moved, self._moved = self._moved, []
+        if any(self._states[page + 1] == DONE and page + 1 in moved for page in moved):
+            self._mend_everything()
+        if not self._everything:
+            self._read(neighbour for page in moved for neighbour in (page - 1, page + 1))
+
+    def _mend_everything(self) -> None:
+        self._everything = self._everything or self._allowed(self.last - self._states.count(DONE, 1, self.last))
+
+    def _read(self, pages: Iterable[int]) -> None:
+        wanted = [page for page in pages if 1 <= page <= self.last and self._states[page] == UNASKED]
+        if wanted and self._allowed(len(wanted)):
+            self._queue.extend(wanted)
+
+    def _allowed(self, pages: int) -> bool:
+        """Set calls aside for so many pages, if there are as many left."""
+        if self._most is not None:
+            if pages > self._most:
+                self.abandoned = True
+            else:
+                self._most -= pages
+        return not self.abandoned

@@ -1,0 +1,248 @@
+"""The second reading: what is checked, what is mended, and when everything is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harvester.certificate import CONFIDENCE, share_below
+from harvester.second_reading import FULL, SecondReading
+
+
+def play(
+    reading: SecondReading,
+    changed: Collection[int] = (),
+    *,
+    empty: Collection[int] = (),
+    random: Random | None = None,
+    window: int = 8,
+    failing: float = 0.0,
+) -> list[int]:
+    """Answer everything that is asked for; return the pages answered, in order."""
+    flying: list[int] = []
+    answered: list[int] = []
+    while True:
+        while len(flying) < window and (page := reading.next()) is not None:
+            assert page not in flying
+            assert page not in answered, f"page {page} was read twice"
+            flying.append(page)
+        assert reading.in_flight == len(flying)
+        assert reading.exhausted is (not flying)
+        if not flying:
+            return answered
+        page = flying.pop(random.randrange(len(flying)) if random else 0)
+        if random and random.random() < failing:
+            reading.put_back(page)
+            continue
+        answered.append(page)
+        gone = page in empty or page > reading.last
+        reading.arrived(page, same=page not in changed, rows=0 if gone else 20)
+
+
+def chances(seed: int) -> Random:
+    """Return the chances of a test."""
+    return Random(seed)  # noqa: S311 - shuffles answers
+
+
+@pytest.mark.parametrize(
+    ("last", "sample", "edge", "pages"),
+    [
+        (1, 1, False, [1]),
+        (1, 700, False, [1]),
+        (1, 1, True, [1, 2]),
+        (2, 700, True, [1, 2, 3]),
+        (9, 1, False, [1]),
+        (9, 2, False, [1, 9]),
+        (9, 9, False, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (9, 700, True, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_page_1_and_the_last_page_are_always_checked(last: int, sample: int, edge: bool, pages: list[int]) -> None:  # noqa: FBT001 - from the table
+    """Then as many others as fit the sample, and the page after the last one if asked to."""
+    reading = SecondReading(last, sample, seed=1, edge=edge)
+    assert sorted(play(reading)) == pages
+    assert reading.checked == min(last, sample)
+    assert (reading.changed, reading.mended, reading.emptied, reading.abandoned) == (0, 0, set(), False)
+
+
+def test_a_seed_gives_its_sample_again_and_another_seed_another_one() -> None:
+    """So that anybody can tell from the certificate which pages were read."""
+    samples = [play(SecondReading(10_000, FULL, seed)) for seed in (5, 5, 6)]
+    assert samples[0] == samples[1] != samples[2]
+    assert [len(set(sample)) for sample in samples] == [FULL] * 3
+    assert all({1, 10_000} < set(sample) for sample in samples)
+
+
+def test_the_sample_is_spread_evenly() -> None:
+    """Each tenth of the list gets its share, over many seeds."""
+    tenths = [0] * 10
+    for seed in range(30):
+        for page in play(SecondReading(10_000, FULL, seed))[2:]:
+            tenths[(page - 1) // 1000] += 1
+    assert all(1_900 < share < 2_300 for share in tenths), tenths
+
+
+def test_nothing_changed_nothing_more_is_read() -> None:
+    """The check is all there is."""
+    reading = SecondReading(1000, 100, seed=3)
+    assert len(play(reading)) == reading.checked == 100
+
+
+def test_one_changed_page_has_its_neighbours_read() -> None:
+    """They are as they were: the change was one of that page alone."""
+    reading = SecondReading(1000, 3, seed=3)
+    check = play(SecondReading(1000, 3, seed=3))
+    middle = check[2]
+    assert play(reading, {middle}) == [*check, middle - 1, middle + 1]
+    assert (reading.checked, reading.changed, reading.mended) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_changed_neighbour_has_everything_read(side: int) -> None:
+    """Rows have moved from page to page, and what has moved may have moved anywhere."""
+    reading = SecondReading(100, 3, seed=3)
+    middle = play(SecondReading(100, 3, seed=3))[2]
+    changed = {middle, middle + side, 50, 77}
+    assert sorted(play(reading, changed)) == list(range(1, 101))
+    assert reading.changed == 1
+    assert reading.mended == len(changed)
+
+
+def test_two_changed_neighbours_within_the_check_have_everything_read_at_once() -> None:
+    """Also where all that is left is far from them."""
+    reading = SecondReading(100, 2, seed=3, edge=True)
+    assert sorted(play(reading, {100, 101})) == list(range(1, 102))
+    assert (reading.checked, reading.changed, reading.mended) == (2, 2, 1), "the page after the last is no page of it"
+
+
+def test_changed_pages_far_from_each_other_are_mended_one_by_one() -> None:
+    """No neighbour has changed, so nothing has moved."""
+    reading = SecondReading(10, 10, seed=3)
+    assert len(play(reading, {2, 4, 8})) == 10
+    assert (reading.changed, reading.mended) == (3, 3)
+
+
+def test_pages_without_rows_are_named() -> None:
+    """The list has become shorter, or lies now."""
+    reading = SecondReading(10, 10, seed=3)
+    play(reading, {4, 10}, empty={10})
+    assert reading.emptied == {10}
+
+
+def test_mending_that_would_cost_too_much_is_abandoned() -> None:
+    """Nothing more is asked for, and it is said."""
+    middle = play(SecondReading(100, 3, seed=3))[2]
+    for most, more in ((0, 0), (1, 0), (2, 2)):
+        reading = SecondReading(100, 3, seed=3, most=most)
+        assert len(play(reading, {middle})) == 3 + more
+        assert reading.abandoned is (more == 0)
+    reading = SecondReading(100, 3, seed=3, most=2)
+    assert len(play(reading, {middle, middle + 1})) == 5, "everything would be 95 more"
+    assert reading.abandoned
+
+
+def test_no_more_pages_are_mended_than_allowed_in_all() -> None:
+    """The neighbours count too when everything is read afterwards."""
+    middle = play(SecondReading(7, 3, seed=3))[2]
+    for most in range(6):
+        reading = SecondReading(7, 3, seed=3, most=most)
+        extra = len(play(reading, {middle, middle + 1})) - 3
+        assert extra <= most, f"{extra} calls where {most} are left"
+        assert reading.abandoned is (most < 4)
+
+
+def test_a_page_given_up_is_not_checked_and_does_not_hold_up_the_rest() -> None:
+    """What is mended, is mended when the rest of the check is in."""
+    reading = SecondReading(10, 3, seed=3)
+    first, second, third = (reading.next() for _ in range(3))
+    assert reading.next() is None
+    assert (first, second) == (1, 10)
+    assert third is not None
+    reading.arrived(third, same=False, rows=20)
+    reading.arrived(1, same=True, rows=20)
+    assert reading.next() is None, "the check is not in yet"
+    reading.leave_open(10)
+    assert (reading.checked, reading.changed) == (2, 1)
+    assert reading.next() == third - 1
+
+
+def test_a_page_put_back_is_asked_for_again() -> None:
+    """Before any other."""
+    reading = SecondReading(10, 10, seed=3)
+    pages = [reading.next() for _ in range(3)]
+    assert pages[1] is not None
+    reading.put_back(pages[1])
+    assert reading.in_flight == 2
+    assert not reading.exhausted
+    assert reading.next() == pages[1]
+    assert reading.wanted(5)
+
+
+def test_whether_it_is_exhausted_can_be_asked_at_any_time() -> None:
+    """The page that would be next is not lost by the question."""
+    reading = SecondReading(3, 3, seed=3)
+    assert not reading.exhausted
+    assert sorted(play(reading)) == [1, 2, 3]
+    everything = SecondReading(30, 2, seed=3, edge=True)
+    for _ in range(3):
+        page = everything.next()
+        assert page is not None
+        everything.arrived(page, same=page < 30, rows=20)
+    assert not everything.exhausted
+    assert sorted(play(everything)) == list(range(2, 30))
+
+
+def test_page_1_is_its_witness() -> None:
+    """Whatever is read again has a first page."""
+    assert SecondReading(10, 10, seed=3).witness == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    last=st.integers(1, 120),
+    sample=st.integers(1, 150),
+    changed=st.sets(st.integers(1, 121), max_size=12),
+    seed=st.integers(0, 2**32 - 1),
+    options=st.fixed_dictionaries({"edge": st.booleans(), "most": st.none() | st.integers(0, 150)}),
+    failing=st.sampled_from([0.0, 0.3]),
+    window=st.integers(1, 30),
+)
+def test_what_is_true_of_every_round(
+    last: int, sample: int, changed: set[int], seed: int, options: dict[str, Any], failing: float, window: int
+) -> None:
+    """No page twice, none outside the list, counts that add up, and the same pages whatever the order of answers."""
+    reading = SecondReading(last, sample, seed, **options)
+    answered = play(reading, changed, random=chances(seed), window=window, failing=failing)
+    pages = set(answered)
+    assert pages <= set(range(1, last + 1 + options["edge"]))
+    check = set(play(SecondReading(last, sample, seed, edge=options["edge"])))
+    assert check <= pages
+    assert reading.checked == min(sample, last)
+    assert reading.changed == len(check & changed)
+    assert reading.mended == len(pages & changed - {last + 1})
+    if options["most"] is not None:
+        assert len(pages - check) <= options["most"]
+    elif not reading.abandoned:
+        for page in pages & changed:  # around whatever has changed everything is known
+            assert {page - 1, page + 1} & set(range(1, last + 1)) <= pages
+    in_order = SecondReading(last, sample, seed, **options)
+    assert set(play(in_order, changed, window=1)) == pages
+
+
+def test_a_full_sample_misses_one_percent_about_once_in_a_thousand_times() -> None:
+    """The bound that the certificate states, and a check by drawing."""
+    assert share_below(FULL, 10_000) == pytest.approx(0.00656, abs=1e-5)
+    assert (1 - 0.01) ** (FULL - 2) < 1 / 1100
+    assert share_below(10, 10) == 0.0
+    assert share_below(0, 10) == 1.0
+    assert CONFIDENCE == 0.99
+    missed = 0
+    for seed in range(300):
+        changed = set(chances(seed).sample(range(1, 10_001), 100))
+        missed += not changed & set(play(SecondReading(10_000, FULL, seed), window=1000))
+    assert missed <= 2
