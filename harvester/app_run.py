@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from math import isfinite
+from pathlib import Path
 from typing import Final, cast
 
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from harvester.attempt import Again, Caller, Decision, Keep, Leave, Refuse, counter
 from harvester.concurrency import MOST, Concurrency
 from harvester.dataset_run import DatasetRun, Stop
-from harvester.errors import Exit, HarvesterError
+from harvester.errors import Exit, HarvesterError, LocalError
 from harvester.events import Events
 from harvester.health import Health
 from harvester.job import RunSettings
@@ -25,6 +26,7 @@ from harvester.pace import Pacer
 from harvester.platforms import PLATFORMS
 from harvester.schedule import Budget, Schedule, Turn
 from harvester.send import Sender
+from harvester.shortage import Shortage
 from harvester.slots import SharedSlots, path_for, state_folder
 from harvester.writer import Writer
 
@@ -58,6 +60,23 @@ def pacer_for(app: App, patience: float, events: Events) -> Pacer:
     return pacer
 
 
+def sender_for(app: App, timeout: float) -> Sender:
+    """Return the connections of an app, by the way that its table names.
+
+    Raises:
+        LocalError: its ``ca_file`` cannot be used.
+    """
+    return Sender(
+        timeout,
+        proxy=app.proxy if app.proxy != "env" else None,
+        proxy_auth=app.proxy_auth,
+        proxy_from_env=app.proxy == "env",
+        ca_file=Path(app.ca_file) if app.ca_file else None,
+        legacy_tls=app.legacy_tls,
+        host=app.host,
+    )
+
+
 class AppRun:
     """All datasets of one app, sharing its pacer, its connections and its workers.
 
@@ -68,6 +87,7 @@ class AppRun:
         budget: of the whole run.
         events: told of everything.
         writer: makes pages durable.
+        reread: fetches the app's secret once more (``Job.rereaders``).
     """
 
     def __init__(
@@ -79,6 +99,7 @@ class AppRun:
         budget: Budget,
         events: Events,
         writer: Writer,
+        reread: Callable[[App], App | None] | None = None,
     ) -> None:
         self.app = app
         self.members = members
@@ -95,16 +116,27 @@ class AppRun:
         elif app.rate_limit is not None:
             self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, descriptors() // 2))
             self._slots = self._concurrency.slots
+        self._wanted = self._slots  # what they are while nothing is short
         self._group = asyncio.TaskGroup()
         self._workers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._down: set[Health] = set()
+        self._reread = reread
+        self._shortage = Shortage()
 
     async def run(self) -> None:
         """Work until every dataset of the app is done, stopped or interrupted."""
         with closing(self._pacer):
-            async with Sender(self._settings.timeout) as sender:
-                caller = Caller(self.app, PLATFORMS[self.app.platform], self._pacer, sender, self._settings.attempts)
+            try:
+                connections = sender_for(self.app, self._settings.timeout)
+            except LocalError as error:  # this app's affair: the others go on
+                self._stop_all(
+                    Stop(exit=error.exit, message="; ".join([error.message, *error.causes]), hint=error.hint)
+                )
+                return
+            async with connections as sender:
+                platform, attempts = PLATFORMS[self.app.platform], self._settings.attempts
+                caller = Caller(self.app, platform, self._pacer, sender, attempts, self._reread)
                 for member in self.members:
                     if member.ledger is not None:
                         member.ledger.use_clock(lambda: caller.clock.now(counter()))
@@ -146,9 +178,14 @@ class AppRun:
             try:
                 member.counts.calls += 1
                 decision = await caller.attempt(member.subject, turn.page, permitted)
+                if caller.app is not self.app:
+                    self.app = caller.app
+                    self._events.tell("new secret", app=self.app.name)
                 kept = self._follow(turn, member, decision)
-                if isinstance(decision, Keep) and self._concurrency is not None:
-                    self._adapt(self._concurrency, permitted, crowd, caller)
+                if isinstance(decision, Again) and decision.local:
+                    self._spare(permitted, crowd, decision.verdict)
+                elif isinstance(decision, Keep):
+                    self._adapt(permitted, crowd, caller)
             finally:
                 self._sending.discard(me)
             self._schedule.give_back(turn, called=True, kept=kept)
@@ -158,6 +195,7 @@ class AppRun:
                 self._sending.add(me)  # not to be cancelled before its time either
                 await self._go_on(member)
                 self._sending.discard(me)
+        self._workers.discard(me)  # at once, so that of several that look only those leave who are too many
 
     async def _may_call(self, turn: Turn, member: DatasetRun) -> bool:
         """Look once more before a call: the end may have been found meanwhile, or the allowance used up."""
@@ -200,21 +238,30 @@ class AppRun:
             allowed.append(left)
         return min(allowed, default=None)
 
-    def _adapt(self, concurrency: Concurrency, sent: float, crowd: int, caller: Caller) -> None:
+    def _adapt(self, sent: float, crowd: int, caller: Caller) -> None:
         """Let the number of calls in flight follow what an answer has shown."""
-        starved = len(self._sending) >= self._slots and not self._pacer.waiting
-        change = concurrency.answered(counter(), sent, crowd, starved=starved)
-        if change:
-            self._events.tell(
-                "in flight",
-                app=self.app.name,
-                calls=concurrency.slots,
-                because=change,
-                latency=round(concurrency.latency, 3),
-            )
-        if concurrency.slots != self._slots:
-            self._slots = concurrency.slots
+        if (concurrency := self._concurrency) is not None:
+            starved = len(self._sending) >= self._slots and not self._pacer.waiting
+            change = concurrency.answered(counter(), sent, crowd, starved=starved)
+            if change:
+                self._events.tell(
+                    "in flight",
+                    app=self.app.name,
+                    calls=concurrency.slots,
+                    because=change,
+                    latency=round(concurrency.latency, 3),
+                )
+            self._wanted = concurrency.slots
+        slots = int(min(self._wanted, self._shortage.most(counter())))
+        if slots != self._slots:
+            self._slots = slots
             self._staff(caller)
+
+    def _spare(self, sent: float, crowd: int, verdict: Verdict) -> None:
+        """Have fewer calls in flight: this machine has no descriptor or port left for another one."""
+        if self._shortage.met(counter(), sent, crowd):
+            self._slots = int(min(self._slots, self._shortage.most(counter())))
+            self._events.tell("fewer calls", app=self.app.name, calls=self._slots, reason=verdict.meaning)
 
     async def conclude(self, member: DatasetRun) -> None:
         """Bring one dataset to its end in this run."""
@@ -281,8 +328,8 @@ class AppRun:
                     self._down.discard(member.health)
                     self._events.tell("up again", app=self.app.name, dataset=name)
                 return False if turn.probe else member.accept(turn.page, page, datetime.now(UTC))
-            case Again(verdict, after, paused):
-                self._again(member, verdict, paused)
+            case Again(verdict, after):
+                self._again(member, decision)
                 if turn.probe or not member.past_end(turn.page, verdict, final=False):
                     self._schedule.again(turn, after)
                 else:
@@ -298,7 +345,7 @@ class AppRun:
         """Leave a page open, or stop whomever the platform refuses."""
         verdict = decision.verdict
         if isinstance(decision, Refuse):
-            self._refuse(member, verdict)
+            self._refuse(member, decision)
         else:
             self._events.tell(
                 "left open", dataset=member.dataset.name, page=turn.page, code=verdict.code, text=verdict.text
@@ -309,8 +356,8 @@ class AppRun:
         if not turn.probe:
             member.pages.leave_open(turn.page)
 
-    def _again(self, member: DatasetRun, verdict: Verdict, paused: float) -> None:
-        name = member.dataset.name
+    def _again(self, member: DatasetRun, decision: Again) -> None:
+        name, verdict, paused = member.dataset.name, decision.verdict, decision.paused
         if verdict.kind is Kind.OVER_LIMIT:
             member.counts.refused += 1
             self._events.sum("over limit", name, verdict.code, verdict.text)
@@ -348,19 +395,22 @@ class AppRun:
             self._events.tell("down", app=self.app.name, dataset=name, failure=health.last_error)
         if health.hopeless(counter()):
             stop = Stop(
-                exit=Exit.OPEN_PAGES,
-                message=f"the platform is down: no good answer for {health.silence(counter()):.0f} s; "
-                f"the last failure: {health.last_error}",
-                hint="check the network and the platform's announcements, then run again",
+                exit=Exit.LOCAL if decision.ours else Exit.OPEN_PAGES,
+                message=("" if decision.ours else "the platform is down: ")
+                + f"no good answer for {health.silence(counter()):.0f} s; the last failure: {health.last_error}",
+                hint=f"{verdict.hint}, then run again"
+                if decision.ours
+                else "check the network and the platform's announcements, then run again",
             )
             for other in self.members:
                 if other.health is health and not other.stopped:
                     other.stop = stop
 
-    def _refuse(self, member: DatasetRun, verdict: Verdict) -> None:
+    def _refuse(self, member: DatasetRun, decision: Refuse) -> None:
+        verdict = decision.verdict
         stop = Stop(
-            exit=Exit.REFUSED,
-            message=f"refused by the platform: {told(verdict)}",
+            exit=Exit.LOCAL if decision.ours else Exit.REFUSED,
+            message=("" if decision.ours else "refused by the platform: ") + told(verdict),
             hint=verdict.hint,
             about=verdict.about,
         )

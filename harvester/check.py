@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from harvester.app_run import pacer_for, permission_note, told
+from harvester.app_run import pacer_for, permission_note, sender_for, told
 from harvester.attempt import Again, Caller, Decision, Keep, Refuse, Subject, counter
 from harvester.dataset_run import DatasetRun
 from harvester.errors import Exit, HarvesterError, worst
@@ -23,7 +23,6 @@ from harvester.ledger import counted_calls
 from harvester.lifecycle import Published, choose, identity
 from harvester.model import App, Dataset, Kind, Page
 from harvester.platforms import PLATFORMS
-from harvester.send import Sender
 from harvester.store.folder import DatasetFolder
 
 FIRST_ROW: Final = 60  # characters of the first row that are shown
@@ -63,7 +62,7 @@ async def check(job: Job, datasets: Sequence[Dataset]) -> list[Finding]:
 async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Finding]:
     findings: list[Finding] = []
     with closing(pacer_for(app, job.run.limit_patience, Events())) as pacer:
-        async with Sender(job.run.timeout) as sender:
+        async with sender_for(app, job.run.timeout) as sender:
             caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
             findings = [await _check_dataset(job, dataset, caller) for dataset in datasets]
     return explain_permissions(findings)
@@ -125,7 +124,9 @@ def _finding(dataset: Dataset, decision: Decision, offset: int | None) -> Findin
     if isinstance(decision, Keep):
         return _usable(dataset, decision.page, offset)
     verdict = decision.verdict
-    if isinstance(decision, Refuse):
+    if isinstance(decision, Again | Refuse) and decision.ours:
+        state, code = "no answer", Exit.LOCAL
+    elif isinstance(decision, Refuse):
         state, code = _STATES.get(verdict.about, "refused"), Exit.REFUSED
     elif verdict.kind is Kind.OVER_LIMIT:
         state, code = "over limit", Exit.BUDGET

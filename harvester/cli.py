@@ -19,8 +19,9 @@ import click
 
 from harvester import __version__
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
+from harvester.escape import in_csv, in_json, safe
 from harvester.simulate import configure, play, simulation_options
-from harvester.terminal import columns, safe
+from harvester.terminal import columns
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
     from harvester.job import Job
@@ -47,7 +48,7 @@ def run() -> int:
         say(f"error: {error}")
         return error.exit
     except Exception:  # noqa: BLE001 - the last resort: say so and ask for a report
-        traceback.print_exc()
+        say(traceback.format_exc())
         say("\nerror: this should not happen; please report it with the lines above")
         return Exit.UNEXPECTED
 
@@ -164,7 +165,7 @@ def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: b
     code = exit_of(findings)
     say(
         f"\n{sum(f.exit is Exit.OK for f in findings)} of {len(findings)} datasets can be mirrored"
-        + (f"; next: {_run_command(job_file)}" if code is Exit.OK else "")
+        + (f"; next: {_run_command(job_file, datasets)}" if code is Exit.OK else "")
     )
     return code
 
@@ -426,7 +427,9 @@ def _print_table(fields: Sequence[str], found: Sequence[Any], *, as_csv: bool, a
         return
     rows = [[_cell(getattr(item, field)) for field in fields] for item in found]
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([fields, *([safe(cell) for cell in row] for row in rows)])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(
+            [fields, *([in_csv(cell) for cell in row] for row in rows)]
+        )
     elif rows:
         for line in columns([[field.replace("_", " ") for field in fields], *rows]):
             click.echo(line)
@@ -439,4 +442,4 @@ def _cell(value: object) -> str:
 def _print_json(value: object) -> None:
     import msgspec  # noqa: PLC0415
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    click.echo(in_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))

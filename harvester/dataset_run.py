@@ -33,7 +33,6 @@ from harvester.shard import Compression, page_digest
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Kept, Snapshot
 
-MANY: Final = 100  # holes that a list may have, or one page in so many if that is more
 BEIJING: Final = timezone(timedelta(hours=8))
 _NOTHING: Final = Page(b"", 0)
 
@@ -161,9 +160,16 @@ class DatasetRun:
             total=None if totals is None else totals[2],
             left=None if self.ledger is None else self.ledger.state().left,
             rate=rate,
-            settled=self.frontier.end is not None or not self.frontier.beyond,
+            confirming=self._confirming(end),
             empty_end=end.how == EMPTY,
         )
+
+    def _confirming(self, end: End) -> int:
+        """Return the calls that a run will make to establish the end: the page after the last one, and what failed."""
+        if self.frontier.end is not None or not self.frontier.beyond:
+            return 0
+        failed = sum(self.frontier.beyond.get(page, "").startswith(FAILURE) for page in end.beyond)
+        return failed + (not self.metered)
 
     @property
     def calls(self) -> int:
@@ -210,6 +216,9 @@ class DatasetRun:
             self.keeper.recovered(found)
             if not found.rows:
                 holes.add(found.page)
+            if found.page == 1 and not self._size.rows:  # it came after the notes were saved
+                self._size.first(found.rows)
+                frontier.page_size, frontier.echoes = found.rows, False
         witness = frontier.witness
         if witness not in digests and (digest := self.snapshot.digest_of(witness)):
             digests[witness] = digest
@@ -237,24 +246,30 @@ class DatasetRun:
             self._layout_size = self._layout_size or max(page.rows, page.size or 0)
         elif page.rows and (why := size.changed(number, page.rows, page.size, mid_list=number < frontier.certain)):
             self._give_up(why)
-        echo = None if page.number is None else page.number - self.dataset.first_page + 1
-        kept = frontier.arrived(number, page.rows, page_digest(page.lines), total=page.total, echo=echo)
+        digest, stated = page_digest(page.lines), self._stated(page)
+        kept = frontier.arrived(number, page.rows, digest, total=page.total, echo=stated)
         if page.rows and number == frontier.witness:
             self.last_rows_page, self.last_rows = number, page.rows
-        if frontier.endless:
-            self._give_up(f"the list does not end: page {number:,} still has rows of its own", moved=False)
-        if len(frontier.holes) > max(MANY, frontier.done // MANY):
+        if frontier.too_many_holes:
             self._give_up(f"{len(frontier.holes):,} pages stayed empty although rows follow", moved=False)
+        elif frontier.endless:
+            self._give_up(f"the list does not end: page {number:,} still has rows of its own", moved=False)
         if not kept:
             return None
         self.counts.pages += 1
         return page if not frontier.holes or number not in frontier.holes else _NOTHING
 
+    def _stated(self, page: Page) -> int | None:
+        """Return the number that an answer says its page has, counted from 1."""
+        return None if page.number is None else page.number - self.dataset.first_page + 1
+
     def _accept_again(self, number: int, page: Page) -> Page | None:
         """Compare a page with what is kept of it; return it if it has changed."""
         assert self.reading is not None  # noqa: S101 - for the type checker; the caller has looked
         self.frontier.saw_total(page.total)
-        if number == 1 and self.frontier.done > 1 and page.rows and page.rows != self._size.rows:
+        if self.frontier.echoes and self._stated(page) not in {None, number}:
+            page = _NOTHING  # another page came: this one is not there
+        if number == 1 and self.frontier.done > 1 and page.rows and 0 < self._size.rows != page.rows:
             self._give_up(f"page 1 has {page.rows:,} rows now, it had {self._size.rows:,} before")
         expected = self.snapshot.digest_of(number) or page_digest(b"")
         same = page_digest(page.lines) == expected
@@ -381,7 +396,7 @@ class DatasetRun:
             unread=unread,
             notes=self._notes(),
             page_size=self._layout_size,
-            certain=self.frontier.certain if end is None else end.last,
+            certain=self.frontier.sealable,
             last=None if end is None else end.last,
             again=self.reading is not None or self._rounds > 0,
             seal=self.reading is None and self._rounds == 0,

@@ -31,6 +31,7 @@ from harvester.model import Page, Reply
 T = TypeVar("T", bound=Struct)
 
 ABSENT: Final = Raw()
+WORDS: Final = 500  # characters of a failure's message that are kept
 _ANY: Final = msgspec.json.Decoder(Raw)
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 _KEYS: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -84,9 +85,11 @@ class Opened(Struct, Generic[T], frozen=True, gc=False):
     repairs: tuple[str, ...] = ()
 
     def words(self, raw: Raw) -> str:
-        """Return a failure's message: ``scalar``, and readable also where it is not in the dataset's charset."""
+        """Return a failure's message: the beginning, and readable also where it is not in the dataset's charset."""
         text = scalar(raw)
-        return charset.legible(text) if self.reading.charset == charset.GB18030 else text
+        if self.reading.charset == charset.GB18030:
+            text = charset.legible(text)
+        return text if len(text) <= WORDS else f"{text[: WORDS - 1]}…"
 
     def page(self, data: Raw, total: int | None = None) -> Page:
         """Return the rows in ``data`` as a page of an answer that claims a total.

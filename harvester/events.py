@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Self
 
 import orjson
 
+from harvester.escape import in_json
+
 Sink = Callable[[str, Mapping[str, Any]], None]
 """Takes an event's name and its facts."""
 
@@ -70,7 +72,7 @@ class Events:
 def encoded(value: object, option: int = 0) -> bytes:
     """Return JSON, also for text that is no valid Unicode, as headers can bring it."""
     try:
-        return orjson.dumps(value, default=str, option=option)
+        return in_json(orjson.dumps(value, default=str, option=option).decode()).encode()
     except TypeError:
         return json.dumps(value, default=str).encode()
 

@@ -29,6 +29,8 @@ from harvester.page_states import ASKED, BEYOND, DONE, HOLE, OPEN, UNASKED, Page
 
 GALLOP: Final = 3  # probes at once, each twice as far as the one before
 NARROW: Final = 64  # from this distance between the last page with rows and the first without, one probe at a time
+FAR_OUT: Final = 1024  # so many times as far as a supposed end, a platform that repeats pages still does
+MANY: Final = 100  # holes that a list may have, or one page in so many if that is more
 CLOSE: Final = 7  # pages between a supposed end and the first that has to confirm it, at the least
 FARTHEST: Final = 2**31
 """No page further than this is asked for: no list is that long, and file formats end at twice as many."""
@@ -152,6 +154,8 @@ class Frontier:
         return page
 
     def _choose(self) -> int | None:
+        if self.endless:
+            return None
         while self._again:
             page = heappop(self._again)
             if self._states[page] == UNASKED:
@@ -234,8 +238,13 @@ class Frontier:
 
     @property
     def endless(self) -> bool:
-        """Whether there are rows as far as anything may be asked for."""
-        return self._highest * 2 > FARTHEST
+        """Whether there are rows as far as anything may be asked for, or so many holes that there is no telling."""
+        return self._highest * 2 > FARTHEST or self.too_many_holes
+
+    @property
+    def too_many_holes(self) -> bool:
+        """Whether more pages than can be believed stayed empty although rows follow."""
+        return len(self.holes) > max(MANY, self.done // MANY)
 
     def missing(self) -> list[int]:
         """Return the pages that surely lie within the list and are not done, and those that were given up."""
@@ -274,7 +283,7 @@ class Frontier:
             self._take_hint(total, rows)
         if not rows:
             keep = self._without_rows(page, EMPTY)
-        elif self.echoes and echo not in {None, page}:
+        elif self._states_another(page, digest, echo):
             keep = self._without_rows(page, REPEAT)
         else:
             keep = self._with_rows(page, rows, digest)
@@ -296,7 +305,7 @@ class Frontier:
         """
         if self.end is not None or not self.paged or page <= max(self._highest, 1):
             return False
-        if not self.first_done and self.beyond.get(1) != EMPTY:
+        if not self._highest and self.beyond.get(1) != EMPTY:
             return False
         self.in_flight -= 1
         self._put_beyond(page, FAILURE + code)
@@ -308,7 +317,18 @@ class Frontier:
         if page == 1 and self.echoes is None:
             self.echoes = None if echo == 1 else False
         elif page == 2 and self.echoes is None:  # noqa: PLR2004
-            self.echoes = echo == page and self.first_done
+            self.echoes = echo == page and self.first_done and self._highest <= 1  # nothing was judged without them
+
+    def _states_another(self, page: int, digest: bytes, echo: int | None) -> bool:
+        """Tell whether a page says that it is another one. If it is not that one, no number is believed from now on."""
+        if not self.echoes or echo in {None, page}:
+            return False
+        if echo == 1 and digest != self._first:
+            self.echoes = False
+            for other in [other for other, how in self.beyond.items() if how == REPEAT]:
+                del self.beyond[other]
+                self._ask_again(other)
+        return bool(self.echoes)
 
     def _take_hint(self, total: int, rows: int) -> None:
         pages = -(-total // rows) if rows else 0
@@ -322,7 +342,8 @@ class Frontier:
         if page < self._highest:
             if page > self._unlike:
                 self._unlike = page if digest != self._tail else self._unlike
-                self._probes = None
+                if not self.beyond or digest == self._tail:
+                    self._probes = None  # else they do not depend on what is equal
             return True
         self._probes = None
         if digest != self._tail:
@@ -343,6 +364,7 @@ class Frontier:
             return False
         self.holes.append(page)
         self._states[page] = HOLE
+        self._probes = None
         self.done += 1
         return True
 
@@ -363,7 +385,7 @@ class Frontier:
     @property
     def certain(self) -> int:
         """The highest page that surely lies within the list: no repetition of a page before it."""
-        return self._highest if self.beyond else self._unlike
+        return self._unlike if self._repeated() or not self.beyond else self._highest
 
     def _limit(self) -> int:
         """Return the highest page that is asked for in sequence."""
@@ -379,15 +401,16 @@ class Frontier:
             yield 2  # alone: it tells whether stated numbers can be believed
             return
         first_beyond = min(self.beyond, default=FARTHEST + 1)
-        if self._highest < self._hint < first_beyond and self._states[self._hint] != OPEN:
+        if suspect := self._repeated():
+            before = self._before(suspect)
+            yield from self._between(before, suspect)
+            if suspect == before + 1:
+                yield from self._repeating(suspect)
+        elif self._highest < self._hint < first_beyond and self._states[self._hint] != OPEN:
             yield from (self._hint, self._hint + 1)
         elif first_beyond <= max(2 * self._highest, 1):
             yield from self._between(self._highest, first_beyond)
             yield from self._confirming()
-        elif not self.beyond and (suspect := self._suspect()):
-            yield from self._between(self._before(suspect), suspect)
-            if suspect == self._before(suspect) + 1:
-                yield from self._repeating(suspect)
         else:
             yield from (page for page in self._gallop() if page < first_beyond)
 
@@ -441,37 +464,44 @@ class Frontier:
         alike = (page for page, how in self.beyond.items() if how == self.beyond[edge])
         return min((page for page in alike if place < page <= edge + reach), default=0)
 
-    def _before(self, suspect: int) -> int:
-        """Return the page below a suspect that surely is none; a repetition of page 1 begins at page 2 at the least."""
-        return max(self._unlike, 1) if suspect > 1 else 0
+    def _repeated(self) -> int:
+        """Return the first page that repeats its predecessor or page 1 as all known pages beyond it do; 0: none.
 
-    def _suspect(self) -> int:
-        """Return the first page that repeats its predecessor or page 1 as all known pages beyond it do; 0: none."""
-        if self._highest < 2:  # noqa: PLR2004 - page 1 repeats nothing
+        Where a page past the end is empty, or states the number of the last one, or one close to the suspect fails,
+        equal pages are data.
+        """
+        if self._highest < 2 or {EMPTY, REPEAT} & set(self.beyond.values()):  # noqa: PLR2004 - page 1 repeats nothing
             return 0
         suspect = self._states.find(DONE, max(self._unlike, 1) + 1, self._highest)
-        return suspect if suspect < self._highest or self._tail == self._first else 0
+        if suspect == self._highest and self._tail != self._first:
+            return 0
+        return 0 if any(self._states[page] == BEYOND for page in self._repeating(suspect)[:-1]) else suspect
+
+    def _before(self, suspect: int) -> int:
+        """Return the last page below a suspect that is known not to repeat anything, or the last hole after it."""
+        page = max(self._unlike, 1)
+        while page < suspect and self._states[page + 1] == HOLE:
+            page += 1
+        return page
 
     def _repeating(self, suspect: int) -> tuple[int, ...]:
-        """Return the pages that have to repeat a page under suspicion."""
+        """Return the pages that have to repeat a suspect: the next one, spaced ones, and one where no list reaches."""
         gap = spacing(suspect)
-        return suspect + 1, suspect + gap, suspect + 3 * gap
+        return suspect + 1, suspect + gap, suspect + 3 * gap, min(suspect * FAR_OUT, FARTHEST)
 
     def supposed(self) -> End | None:
         """Return the end as it appears, pages before it may still be missing; None if the evidence is not enough."""
         if not self.paged or self.end is not None:
             return self.end
-        edge = self._highest + 1
-        if self.beyond:
-            return self._supposed_at(edge) if edge in self.beyond else None
-        suspect = self._suspect()
+        suspect = self._repeated()
         if suspect and suspect == self._before(suspect) + 1:
             repeating = self._repeating(suspect)
-            if all(self._states[page] == DONE for page in repeating):
+            if all(self._states[page] in {DONE, BEYOND} for page in repeating):
                 # The first of equal pages is the last one of the list, unless it equals page 1.
-                last = suspect - 1 if self._tail == self._first else suspect
+                last = max(self._unlike, 1) if self._tail == self._first else suspect
                 return End(last, REPEAT, repeating)
-        return None
+        edge = self._highest + 1
+        return self._supposed_at(edge) if not suspect and edge in self.beyond else None
 
     def _supposed_at(self, edge: int) -> End | None:
         confirming = tuple(self._answered(edge, place) for place in self._places(edge))
@@ -495,7 +525,8 @@ class Frontier:
         edge = end.last + 1
         if end.last and self._states[end.last] != DONE:
             return
-        if not self.beyond or self._frugal or (edge in self._reread and self._states[edge] == BEYOND):
+        asked_twice = edge in self._reread and self._states[edge] == BEYOND
+        if asked_twice or self._frugal or edge not in self.beyond:
             self._settle(end)
         elif edge not in self._reread:
             self._ask_again(edge)
@@ -505,11 +536,12 @@ class Frontier:
         self.done = self.done_until(end.last)
         self.holes = [page for page in self.holes if page <= end.last]
 
-    def sealable(self, last: int) -> bool:
-        """Tell whether the pages up to ``last``, all done, are certain not to lie past the end."""
+    @property
+    def sealable(self) -> int:
+        """The highest page that is certain not to lie past the end, as long as page 1 is known to compare with."""
         if self.end is not None:
-            return last <= self.end.last
-        return self.first_done and last <= self.certain
+            return self.end.last
+        return self.certain if self.first_done else 0
 
     def _advance(self) -> None:
         while self._states[self._low] in {DONE, HOLE, OPEN}:

@@ -14,19 +14,23 @@ from urllib.parse import urlsplit
 import orjson
 from msgspec import Struct, to_builtins
 
+from harvester import repair
 from harvester.app_run import AppRun
 from harvester.attempt import counter
 from harvester.dataset_run import DatasetRun, Stop
+from harvester.disk import demand_room, shortage
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
 from harvester.events import Events, Log, encoded
-from harvester.health import Health
+from harvester.health import Health, Reach
 from harvester.job import Job
 from harvester.ledger import counted_calls
 from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
 from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
+from harvester.repair import RepairRun
 from harvester.report import DatasetResult, Result, render
 from harvester.schedule import Budget
+from harvester.store.durable import explained
 from harvester.store.folder import DatasetFolder
 from harvester.store.shardfile import require
 from harvester.writer import Writer
@@ -41,6 +45,7 @@ class Options(Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...] = ()
     max_pages: int | None = None
     max_calls: int | None = None
+    repair: bool = False  # look for damage, and read again what is damaged
     plan: bool = False  # only find out where the lists end; what is read for that is kept
 
 
@@ -69,10 +74,15 @@ async def mirror(
     require(job.run.compression)
     with ExitStack() as locks:
         place = _run_folder(job.output, began)
-        log = locks.enter_context(Log(place / "events.jsonl"))
+        with explained("create", place / "events.jsonl"):
+            log = locks.enter_context(Log(place / "events.jsonl"))
         events.add(log)
         events.tell("began", datasets=[dataset.name for dataset in chosen])
-        runs, results = _open(job, chosen, options, locks, began)
+        runs, results = await asyncio.to_thread(_open, job, chosen, options, locks, began)  # it may read for minutes
+        for run in runs:
+            locks.callback(run.snapshot.close)
+        if runs:
+            demand_room(job.output, runs)
         for run in runs:
             events.counts[run.dataset.name] = run.counts
         await _work(job, runs, options, events, interrupt)
@@ -133,19 +143,25 @@ def _open(
     """Lock every dataset and choose its snapshot; what cannot be worked on has its result at once."""
     runs: list[DatasetRun] = []
     results: dict[str, DatasetResult] = {}
+    reaches: dict[tuple[str, str], Reach] = {}
     hosts: dict[tuple[str, str], Health] = {}
     for dataset in datasets:
         platform = PLATFORMS[dataset.app.platform]
         folder = DatasetFolder(job.output / dataset.name)
         try:
             locks.enter_context(folder.lock())
-            chosen = choose(folder, identity(dataset, platform), fresh=options.fresh, now=now)
-            if isinstance(chosen, Published):
-                results[dataset.name] = _published(folder, chosen, now)
+            same = identity(dataset, platform)
+            chosen = (
+                repair.begin(folder, same) if options.repair else choose(folder, same, fresh=options.fresh, now=now)
+            )
+            if isinstance(chosen, Published | repair.Intact):
+                results[dataset.name] = _looked_at(folder, chosen, now)
                 continue
-            host = (dataset.app.name, urlsplit(platform.target(dataset)).netloc)
-            health = hosts.setdefault(host, Health(counter(), job.run.stall_patience))
-            run = DatasetRun(
+            address = urlsplit(platform.target(dataset)).netloc
+            reach = reaches.setdefault((address, dataset.app.proxy), Reach())
+            health = hosts.setdefault((dataset.app.name, address), Health(counter(), job.run.stall_patience, reach))
+            kind = RepairRun if repair.REPAIR in chosen.notes else DatasetRun
+            run = kind(
                 dataset,
                 folder,
                 chosen,
@@ -162,19 +178,25 @@ def _open(
     return runs, results
 
 
-def _published(folder: DatasetFolder, chosen: Published, now: datetime) -> DatasetResult:
-    hours = chosen.age(now).total_seconds() / 3600
-    age = f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"  # noqa: PLR2004 - two days
-    summary = folder.summary()
+def _looked_at(folder: DatasetFolder, found: Published | repair.Intact, now: datetime) -> DatasetResult:
+    """Return the result of a dataset for which nothing has to be sent."""
+    if isinstance(found, repair.Intact):
+        path, why, hint = found.path, found.words, "without --repair a run goes on, or says that nothing is due"
+    else:
+        hours = found.age(now).total_seconds() / 3600
+        age = f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"  # noqa: PLR2004 - two days
+        path, why, hint = folder.path / found.name, f"published {age} ago", "--fresh starts a new snapshot now"
+    published = path is not None and path.name == folder.current()
+    summary = folder.summary() if published else {}
     return DatasetResult(
         name=folder.path.name,
         exit=Exit.OK,
         verdict=summary.get("verdict", ""),
-        why=f"published {age} ago; nothing was sent",
-        hint="--fresh starts a new snapshot now",
+        why=f"{why}; nothing was sent",
+        hint=hint,
         rows=summary.get("rows", 0),
-        snapshot=str(folder.path / chosen.name),
-        published=True,
+        snapshot="" if path is None else str(path),
+        published=published,
     )
 
 
@@ -191,7 +213,11 @@ async def _work(
     crews = _crews(job, runs, budget, events, writer)
     try:
         async with asyncio.TaskGroup() as background:
-            tasks = [background.create_task(writer.run()), background.create_task(_ticks(events))]
+            tasks = [
+                background.create_task(writer.run()),
+                background.create_task(_ticks(events)),
+                background.create_task(_watch_disk(job.output, runs, crews)),
+            ]
             if interrupt is not None:
                 tasks.append(background.create_task(_obey(interrupt, runs, crews)))
             async with asyncio.TaskGroup() as group:
@@ -243,16 +269,37 @@ def _crews(job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events,
     for run in runs:
         members.setdefault(run.dataset.app.name, (run.dataset.app, []))[1].append(run)
     return [
-        AppRun(app, of_app, job.run, budget=budget, events=events, writer=writer) for app, of_app in members.values()
+        AppRun(
+            app,
+            of_app,
+            job.run,
+            budget=budget,
+            events=events,
+            writer=writer,
+            reread=job.rereaders.get(app.name),
+        )
+        for app, of_app in members.values()
     ]
 
 
 async def _obey(interrupt: asyncio.Future[Exit], runs: Sequence[DatasetRun], crews: Sequence[AppRun]) -> None:
     """Wait for the word to stop, then stop every crew."""
-    code = await interrupt
+    await _stop(Stop(exit=await interrupt, message="interrupted; everything fetched is kept"), runs, crews)
+
+
+async def _watch_disk(output: Path, runs: Sequence[DatasetRun], crews: Sequence[AppRun]) -> None:
+    """Stop every crew while there is still room for what has arrived."""
+    while not (why := await asyncio.to_thread(shortage, output)):
+        await asyncio.sleep(TICK)
+    hint = "free some space, then run again: everything fetched is kept"
+    await _stop(Stop(exit=Exit.LOCAL, message=why, hint=hint), runs, crews)
+
+
+async def _stop(stop: Stop, runs: Sequence[DatasetRun], crews: Sequence[AppRun]) -> None:
+    """Let everybody come to an orderly end."""
     for run in runs:
         if not run.stopped and not run.concluded:
-            run.stop = Stop(exit=code, message="interrupted; everything fetched is kept")
+            run.stop = stop
     await asyncio.gather(*(crew.stop() for crew in crews))
 
 
@@ -265,12 +312,13 @@ async def _ticks(events: Events) -> None:
 def _result(run: DatasetRun) -> DatasetResult:
     stop = run.stop
     certificate = run.keeper.certificate
+    repaired = [run.words] if isinstance(run, RepairRun) else []
     verdict = certificate.verdict if certificate else ""
     return DatasetResult(
         name=run.dataset.name,
         exit=stop.exit if stop else Exit.OK,
         verdict=verdict,
-        why=stop.message if stop else "; ".join(certificate.reasons if certificate else ()),
+        why="; ".join([*repaired, *([stop.message] if stop else certificate.reasons if certificate else ())]),
         hint=stop.hint if stop else "",
         rows=run.keeper.rows,
         pages=run.frontier.done,

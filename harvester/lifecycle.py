@@ -101,14 +101,14 @@ def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: 
                     # Not one page came under the old settings (a mistake in the job file, mostly): nothing to mix.
                     snapshot.identity.update(same)
                     snapshot.save()
-                _demand_same(folder, snapshot.identity, same, f"{snapshot.path} is being filled")
+                demand_same(folder, snapshot.identity, same, f"{snapshot.path} is being filled")
             except BaseException:
                 snapshot.close()
                 raise
             return snapshot
         current = folder.current()
         if current is not None:
-            _demand_same(folder, folder.summary().get("identity", same), same, f"{folder.path / current} is published")
+            demand_same(folder, folder.summary().get("identity", same), same, f"{folder.path / current} is published")
             return Published(current)
     taken = set(folder.snapshots())
     while (name := now.strftime(NAME_FORMAT)) in taken:
@@ -116,7 +116,18 @@ def choose(folder: DatasetFolder, same: Mapping[str, Any], *, fresh: bool, now: 
     return Snapshot.create(folder.path / name, dict(same), now.isoformat(timespec="seconds"))
 
 
-def _demand_same(folder: DatasetFolder, before: Mapping[str, Any], same: Mapping[str, Any], state: str) -> None:
+def demand_same(folder: DatasetFolder, before: Mapping[str, Any], same: Mapping[str, Any], state: str) -> None:
+    """Refuse to mix two datasets.
+
+    Args:
+        folder: of the dataset.
+        before: the identity of what is there.
+        same: the identity that the job file gives.
+        state: what is there, in words.
+
+    Raises:
+        UsageError: they differ; the message says in what.
+    """
     changed = [words for key, words in _WORDS.items() if before.get(key) != same[key]]
     if changed:
         raise UsageError(

@@ -44,7 +44,10 @@ class App(Struct, frozen=True, kw_only=True):
 
     ``rate_limit`` is in calls per second; ``None`` means unlimited, which a job file may say for loopback only.
     ``rate_share`` is the part of it that this machine may use, ``headroom`` the part of that which is used at most.
-    ``id_headers`` matters to Wuhan, ``digest`` to SIPOP.
+    ``id_headers`` matters to Wuhan, ``digest`` to SIPOP. The rest says how calls get to ``url``: past which ``proxy``
+    (its address without user and password, or "env" for the environment's) with which user and password, whom to
+    believe beside the system's authorities (``ca_file``, an absolute path), whether as little as TLS 1.0 will do, and
+    which ``host`` to ask for where ``url`` is that of a gateway in front of it.
     """
 
     name: str
@@ -57,6 +60,11 @@ class App(Struct, frozen=True, kw_only=True):
     headroom: float = 0.975
     id_headers: tuple[str, ...] = ()
     digest: str = ""
+    proxy: str = ""
+    proxy_auth: tuple[str, Secret] | None = None
+    ca_file: str = ""
+    legacy_tls: bool = False
+    host: str = ""
 
 
 class Dataset(Struct, frozen=True, kw_only=True):
@@ -101,11 +109,14 @@ class Request(Struct, frozen=True, gc=False):
 
 
 class Signed(Struct, frozen=True, gc=False):
-    """The exact bytes and headers of one attempt. Never sent twice."""
+    """The exact bytes and headers of one attempt. Never sent twice, and never shown: they hold a signature."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Signed({self.url!r}, {MASK})"
 
 
 class Reply(Struct, frozen=True, gc=False):

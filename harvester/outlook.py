@@ -45,7 +45,7 @@ def outlook(  # noqa: PLR0913 - facts from many sides
     total: int | None,
     left: int | None,
     rate: float | None,
-    settled: bool,
+    confirming: int,
     empty_end: bool,
 ) -> Outlook:
     """Work out what a dataset will take.
@@ -59,12 +59,12 @@ def outlook(  # noqa: PLR0913 - facts from many sides
         total: rows that the platform claims, if it does.
         left: calls that the allowance still grants.
         rate: calls a second; None without a limit.
-        settled: whether the page after the last was asked for as often as its proof needs.
+        confirming: calls that the end still takes to be established.
         empty_end: whether it was empty, so that the second reading asks for it too.
     """
     again = min(wanted_again(dataset.recheck, pages), max(0, left - missing) if left is not None else pages + 1)
-    once_more = dataset.paging == "page" and dataset.max_calls is None  # the page after the last one
-    calls = missing + again + (once_more and not settled) + (once_more and empty_end and pages > 0 and again > 0)
+    once_more = empty_end and dataset.max_calls is None and pages > 0 and again > 0  # the page after the last one
+    calls = missing + again + confirming + once_more
     counted = (pages - 1) * page_size + last_rows if pages and last_rows else pages * page_size
     rows = counted if total is None else total
     return Outlook(

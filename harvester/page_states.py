@@ -14,8 +14,8 @@ _START: Final = 1024
 class PageStates:
     """States of the pages from 1 on; every page begins as ``UNASKED``.
 
-    The table doubles when a page just behind it is asked for. Memory is therefore a byte or two for each page that was
-    asked for in sequence, however far a probe or a wrong total points.
+    The table doubles when a page behind it is asked for and it is full itself. Memory is therefore a byte or two for
+    each page that was asked for in sequence, however far a probe or a wrong total points.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class PageStates:
 
     def __setitem__(self, page: int, state: int) -> None:
         if page >= len(self._near):
-            if page >= len(self._near) + _START:
+            if page >= 2 * len(self._near) or 4 * self._near.count(UNASKED) > len(self._near):
                 self._far[page] = state
                 return
             self._grow(2 * len(self._near))

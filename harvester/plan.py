@@ -65,10 +65,10 @@ def _plan(entry: DatasetResult) -> Plan:
 def _remark(found: Outlook) -> str:
     if found.left is not None and found.calls > found.left:
         return f"{found.calls - found.left:,} calls more than are left: it will take until the allowance resets"
-    if found.left is not None and found.again < wanted_again(None, found.pages):
+    if found.again < wanted_again(None, found.pages):
         return (
-            f"the allowance leaves {found.again:,} of {found.pages:,} pages for the second reading, so the verdict "
-            "will be likely at best"
+            f"only {found.again:,} of {found.pages:,} pages will be read a second time, so the verdict will be likely "
+            "at best"
         )
     return ""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Final
 
 from msgspec import Struct
 
 from harvester.errors import Exit
+from harvester.escape import in_html
 from harvester.outlook import Outlook
 
 _STYLE: Final = (
@@ -59,7 +59,7 @@ def render(result: Result) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>harvester: report of a run</title>'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<style>{_STYLE}</style></head><body><h1>Report of a run</h1>"
-        f"<p>{escape(result.began)} to {escape(result.ended)}, exit code {int(result.exit)}</p>"
+        f"<p>{in_html(result.began)} to {in_html(result.ended)}, exit code {int(result.exit)}</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         "<p><small>“likely” and “proven” hold under the assumptions in each snapshot's datapackage.json. "
         "Calls, refused and retried are of this run; rows and pages of the snapshot.</small></p></body></html>\n"
@@ -68,11 +68,11 @@ def render(result: Result) -> str:
 
 def _row(entry: DatasetResult) -> str:
     kind = "good" if entry.exit is Exit.OK else "bad"
-    why = escape(entry.why) + (f"<br><small>{escape(entry.hint)}</small>" if entry.hint else "")
+    why = in_html(entry.why) + (f"<br><small>{in_html(entry.hint)}</small>" if entry.hint else "")
     numbers = (entry.rows, entry.pages, entry.calls, entry.refused, entry.retried)
     cells = "".join(f'<td class="n">{number:,}</td>' for number in numbers)
-    verdict = escape(entry.verdict or "not finished")
+    verdict = in_html(entry.verdict or "not finished")
     return (
-        f'<tr><td>{escape(entry.name)}</td><td class="{kind}">{verdict}</td><td>{why}</td>{cells}'
-        f"<td>{escape(entry.snapshot)}</td></tr>"
+        f'<tr><td>{in_html(entry.name)}</td><td class="{kind}">{verdict}</td><td>{why}</td>{cells}'
+        f"<td>{in_html(entry.snapshot)}</td></tr>"
     )

@@ -145,7 +145,11 @@ class Sender:
             connector=_Connector(
                 limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE, ssl=trust(ca_file, legacy=legacy_tls)
             ),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_TIMEOUT, timeout)),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=min(CONNECT_TIMEOUT, timeout),  # the look-up of the name included
+                sock_connect=min(CONNECT_TIMEOUT, timeout),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "harvester", "Accept-Encoding": "gzip"},
             trust_env=False,
@@ -291,5 +295,9 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientCo
 
 def _refused_by(proxy: str, status: int) -> SendError:
     if status == _PROXY_AUTH_REQUIRED:
-        return SendError(f"the proxy {proxy} does not accept the user and password, or their absence (407)", ours=True)
+        return SendError(
+            f"the proxy {proxy} does not accept the user and password, or their absence (407)",
+            final=True,
+            ours=True,
+        )
     return SendError(f"the proxy {proxy} made no connection to the platform (HTTP {status})", ours=True)

@@ -128,12 +128,14 @@ class Damage(NamedTuple):
 class JournalContent(NamedTuple):
     """What a journal holds: its records in file order, up to which byte it is good, and what is wrong before a marker.
 
-    ``good_length`` short of the file's length without ``damage`` is a torn tail.
+    ``good_length`` short of the file's length without ``damage`` is a torn tail. ``version`` is the one that its first
+    line states, if that is intact.
     """
 
     records: list[PageRecord]
     good_length: int
     damage: Damage | None
+    version: int = JOURNAL_VERSION
 
 
 def page_digest(lines: bytes | memoryview) -> bytes:
@@ -201,7 +203,7 @@ def read_journal(data: bytes | memoryview, shard: int, pages: range) -> JournalC
         return _broken(data, records, 0, Damage(0, 1, "the first line is not that of a journal"))
     if (int(first[1]), int(first[2])) != (JOURNAL_VERSION, shard):
         reason = f"a journal of version {int(first[1])} and shard {int(first[2])}, not {JOURNAL_VERSION} and {shard}"
-        return JournalContent(records, 0, Damage(0, first.end(), reason))
+        return JournalContent(records, 0, Damage(0, first.end(), reason), int(first[1]))
     at = first.end()
     while at < len(data):
         marker = _MARKER_LINE.match(data, at)

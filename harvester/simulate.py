@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from harvester.terminal import safe
+from harvester.escape import safe
 
 if TYPE_CHECKING:  # the simulator brings a web server along: too slow for --help
-    from harvester.simulator import Config, Quirks, Simulator
+    from harvester.simulator import Config, Fault, Quirks, Simulator
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,6 +78,14 @@ _OPTIONS: Final = (
         metavar="[NAME:]KEY=VALUE,...",
         help="What is wrong with a dataset, or with all: companies:past_end=last,window=1000; repeat it for more.",
     ),
+    click.option(
+        "--fault",
+        "faults",
+        multiple=True,
+        metavar="KIND:RATE|KIND:AT:LASTS",
+        help="What goes wrong on the wire: reset-in-body:0.01 for a share of the calls, restart:5:20 for all of them "
+        "during 20 seconds from second 5 on; repeat it for more.",
+    ),
     click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: any free one."),
 )
 
@@ -91,7 +99,7 @@ def configure(given: dict[str, Any]) -> Config:
     """Make the settings of a simulation from the values of the options.
 
     Raises:
-        click.BadParameter: a value that changes on schedule or a quirk is not written as one.
+        click.BadParameter: a value that changes on schedule, a quirk or a fault is not written as one.
         UsageError: a value is out of its range.
     """
     from harvester.simulator import Config  # noqa: PLC0415 - see above
@@ -105,6 +113,7 @@ def configure(given: dict[str, Any]) -> Config:
         settings["rate_limit"], settings["schedule"] = _steps(settings["rate_limit"], "--rate-limit")
     settings["latency"], settings["latency_schedule"] = _steps(settings["latency"], "--latency")
     settings["quirks"] = _quirks(settings["quirks"])
+    settings["faults"] = _faults(settings["faults"])
     return Config(**settings)
 
 
@@ -126,6 +135,16 @@ def _quirks(texts: Sequence[str]) -> dict[str, Quirks]:
         return parse_quirks(texts)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--quirk") from None
+
+
+def _faults(texts: Sequence[str]) -> tuple[Fault, ...]:
+    """Read the values of the option for faults."""
+    from harvester.simulator import parse_fault  # noqa: PLC0415 - see above
+
+    try:
+        return tuple(map(parse_fault, texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None
 
 
 async def play(config: Config, write_job: Path | None) -> None:

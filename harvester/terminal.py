@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, TextIO
 
+from harvester.escape import safe
 from harvester.events import Counts, Events
 
 PLAIN_INTERVAL: Final = 10.0  # seconds between plain progress lines
@@ -38,11 +39,6 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 
 _ORDINARY: Final = frozenset({"pace", "in flight", "up again"})
 """Events that --quiet keeps to itself."""
-
-
-def safe(text: str) -> str:
-    """Escape what could move a terminal's cursor or reorder its text."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def columns(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ Each scenario may be begun on any rest of itself: it looks at what is there, as 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from harvester.model import Page
 from harvester.shard import Layout, resources
+from harvester.store.durable import Folder
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 from harvester.store.verify import verify_snapshot
@@ -77,7 +79,8 @@ class Promises:
         there = versions(snapshot.path)
         for number, version in self.pages.items():
             assert there.get(number, -1) >= version, f"page {number} was promised and is gone"
-        assert set(kept) <= there.keys(), "said to be kept, and not there"
+        sealed = {n for entry in snapshot.sealed.values() for n in range(entry.first, entry.last + 1)}
+        assert sealed | set(kept) == there.keys(), "said to be kept and not there, or there and not said"
         assert self.sealed <= snapshot.sealed.keys(), "sealed, and not any more"
         if self.end is not None:
             assert snapshot.end == {"last": self.end}, "the end was known"
@@ -133,11 +136,9 @@ class Script:
         """Work to the end."""
         with self.dataset.lock():
             if NAME not in self.dataset.snapshots():
-                Snapshot.create(self.path, IDENTITY, "2026-11-21T02:00:00+00:00").close()
+                self.begin()
             if self.dataset.current() == NAME and not (self.path / "checkpoint.json").exists():
-                if set(verify_snapshot(self.path).symbols) == {"."}:
-                    return
-                Snapshot.from_package(self.path).close()
+                return
             with Snapshot.open(self.path) as snapshot:
                 self.held = {kept.page for kept in snapshot.recover(repair=self.repair)}
                 self._recovered(snapshot, sorted(self.held))
@@ -149,6 +150,10 @@ class Script:
                     snapshot.freeze(LAYOUT)
                 self.fill(snapshot)
                 self.publish(snapshot)
+
+    def begin(self) -> None:
+        """Make the snapshot."""
+        Snapshot.create(self.path, IDENTITY, "2026-11-21T02:00:00+00:00").close()
 
     def fill(self, snapshot: Snapshot) -> None:
         """Keep the pages that are missing, batch by batch; seal what is complete; say where the end is."""
@@ -187,6 +192,8 @@ class Script:
         finish(snapshot)
         self.dataset.publish(NAME, {"rows": self.last})
         self.told("published", NAME)
+        with Folder(self.path) as folder, folder.opened(".tmp-left", os.O_WRONLY | os.O_CREAT, "write"):
+            pass  # what something else that was stopped has left behind
         snapshot.close_open()
         self.told("closed")
 
@@ -273,7 +280,7 @@ class Repair(Script):
 
 
 class Again(Script):
-    """A published snapshot of which a shard and the index were damaged since; it is opened again and published."""
+    """A published snapshot of which a shard and the index were damaged since; what is left of it is published anew."""
 
     repair = True
     readable = False
@@ -283,11 +290,23 @@ class Again(Script):
     @classmethod
     def prepare(cls, root: Path) -> None:
         """Publish, then flip a bit in a shard and cut the index."""
-        script = Fill(root, lambda *_: None, lambda *_: None)
-        script.run()
-        shard, index = script.path / "part-00001.jsonl", script.path / "pages.idx"
+        dataset = DatasetFolder(root / "mirror" / "investors")
+        with dataset.lock(), Snapshot.create(dataset.path / OLD, IDENTITY, "2026-11-20T02:00:00+00:00") as snapshot:
+            snapshot.freeze(LAYOUT)
+            snapshot.append([(number, page(number)) for number in range(1, 7)])
+            snapshot.set_end({"last": 6})
+            for shard in LAYOUT.shards(6):
+                snapshot.seal(shard)
+            finish(snapshot)
+            dataset.publish(OLD, {})
+            snapshot.close_open()
+        shard, index = dataset.path / OLD / "part-00001.jsonl", dataset.path / OLD / "pages.idx"
         shard.write_bytes(shard.read_bytes().replace(b'"page":4', b'"page":5'))
         index.write_bytes(index.read_bytes()[:-30])
+
+    def begin(self) -> None:
+        """Take what the damaged one holds."""
+        Snapshot.from_package(self.dataset.path / OLD, self.path).close()
 
 
 SCRIPTS: Final = {"fill": Fill, "mend": Mend, "repair": Repair, "again": Again}

@@ -164,7 +164,7 @@ class Recorder:
     """
 
     CALLS: ClassVar = ("open", "close", "write", "pwrite", "ftruncate", "fsync", "fdatasync")
-    NAMES: ClassVar = ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "symlink")
+    NAMES: ClassVar = ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "symlink", "link")
 
     def __init__(self, patch: pytest.MonkeyPatch, root: Path, stop: int = 0, fault: Fault | None = None) -> None:
         self.root = root
@@ -370,6 +370,15 @@ class Recorder:
     ) -> None:
         """Create a symbolic link."""
         self._create("symlink", (src, dst, target_is_directory), dst, dir_fd, Link(src))
+
+    def link(self, src: Any, dst: Any, *, dst_dir_fd: int | None = None) -> None:  # noqa: ANN401 - as os takes it
+        """Give a file a second name."""
+        source, target = self._place(src, None), self._place(dst, dst_dir_fd)
+        if source is not None and target is not None:
+            self._change("link")
+        self._real["link"](src, dst, dst_dir_fd=dst_dir_fd)
+        if source is not None and target is not None:
+            self._enter(target[0], "", target[1], source[0].now[source[1]])
 
     def _create(self, call: str, given: tuple[Any, ...], path: Any, above: int | None, node: Node) -> None:  # noqa: ANN401
         place = self._place(path, above)

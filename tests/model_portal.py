@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from harvester.frontier import End, Frontier
 from harvester.model import Page
 
-PastEnd = Literal["empty", "last", "first", "error", "errors", "empty then last", "empty then error", "mixed", "around"]
+PastEnd = Literal["empty", "last", "first", "error", "errors", "empty then last", "empty then error", "around"]
 Echo = Literal["none", "right", "asked", "wrong"]
 Answer = Page | str  # a string is the code of a failure
 Twist = Callable[["Portal", int, Answer], Answer]
@@ -125,8 +125,6 @@ class Portal:
         way = self.past_end
         if way.startswith("empty then"):
             way = "empty" if over == 1 else "last" if way == "empty then last" else "error"
-        elif way == "mixed":
-            way = ("empty", "last", "error")[over % 3]  # type: ignore[assignment] # each of them is one
         if way == "error":
             return FAILS
         if way == "errors":
@@ -236,7 +234,7 @@ class Walk:
         """Seal what is certain, and note what a later run is told if this one is killed."""
         frontier = self.frontier
         last = frontier.end.last if frontier.end else None
-        certain = frontier.certain if last is None else last
+        certain = frontier.sealable
         for shard in range(max(self.kept, default=0) // self._shard + 1):
             pages = self._pages(shard, last)
             if pages and shard not in self.sealed and pages[-1] <= certain and all(page in self.kept for page in pages):
@@ -268,7 +266,7 @@ class Walk:
             frontier.page_size = notes["page_size"]
         if notes["totals"]:
             frontier.restore_totals(notes["totals"], frontier.page_size)
-        digests = {}
+        digests: dict[int, bytes] = {}
         for shard in sorted(self.sealed):
             pages = [page for page in self._pages(shard, None) if page in within]
             frontier.restore(pages[0], pages[-1])

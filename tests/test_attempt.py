@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
 from hashlib import sha256
+from time import process_time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import orjson
 import pytest
 from conftest import VirtualTime
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from harvester import attempt, health
 from harvester.attempt import Again, Caller, Failures, Keep, Leave, Refuse, Subject
+from harvester.errors import HarvesterError, UsageError
 from harvester.frontier import Frontier
 from harvester.health import Health
 from harvester.model import App, Dataset, Kind, Reply, Secret, Signed
@@ -364,6 +367,209 @@ async def test_an_unknown_code_is_a_refusal(time: Time) -> None:
     """A code nobody documented is believed at once: it may not be taken for anything else."""
     bench = Bench(time, reply(b'{"errcode":"8888","errmsg":"?"}'))
     assert isinstance(await bench.ask(), Refuse)
+
+
+# -- our own side ----------------------------------------------------------------------------------------------------
+
+PROXY_DOWN = SendError("the proxy http://proxy cannot be reached", ours=True)
+NO_SOCKETS = SendError("this machine cannot open another connection", local=True)
+LOGIN = '<html><title>认证</title><form><input name=p type="password"></form></html>'.encode()
+
+
+@pytest.mark.parametrize("error", [PROXY_DOWN, NO_SOCKETS], ids=["proxy", "descriptors"])
+async def test_our_own_side_costs_no_attempt(time: Time, error: SendError) -> None:
+    """However often it fails while others come through, no page is left open, and the decision says whose fault."""
+    bench = Bench(time, reply(GOOD), error, attempts=2)
+    await bench.ask(1)
+    for _ in range(20):
+        decision = await bench.ask(2)
+        assert isinstance(decision, Again)
+        assert (decision.ours, decision.local) == (True, error.local)
+        assert decision.after == 1.0
+        bench.health.succeeded(time.now)  # other pages go on being served
+    assert bench.subject.failures[2].count == 0
+    bench.health.succeeded(time.now)
+    assert cast(Again, await bench.ask(2)).after == 1.0
+    assert cast(Again, await bench.ask(2)).after == 0.0
+    assert bench.health.down, "nothing came through since: single probes"
+    assert bench.health.reach.lost is error.ours, "a host is not lost because we have no sockets"
+
+
+async def test_a_failure_of_ours_that_will_not_pass_is_final(time: Time) -> None:
+    """Such as a password that the proxy does not take: refused at once, as our own affair."""
+    bench = Bench(time, SendError("the proxy http://proxy does not accept the password", ours=True, final=True))
+    decision = await bench.ask()
+    assert isinstance(decision, Refuse)
+    assert decision.ours
+    assert decision.verdict.concerns == "app"
+    assert "proxy" in decision.verdict.hint
+
+
+@pytest.mark.parametrize("answer", [reply(LOGIN), reply(LOGIN, 403), reply(b"", 511)], ids=["200", "403", "511"])
+async def test_a_login_page_is_ours_in_the_end(time: Time, answer: Reply) -> None:
+    """A page that asks for a password is no interface's: tried four times, then our own side's to mend."""
+    bench = Bench(time, answer)
+    decisions = [await bench.ask() for _ in range(4)]
+    assert [type(decision) for decision in decisions] == [Again, Again, Again, Refuse]
+    assert cast(Refuse, decisions[-1]).ours
+    assert verdict_of(decisions[-1]).meaning.startswith("the login page of a network")
+
+
+async def test_a_page_that_blocks_us_is_not_ours(time: Time) -> None:
+    """Without a field for a password it may be the platform's own protection."""
+    bench = Bench(time, html())
+    assert not cast(Refuse, [await bench.ask() for _ in range(4)][-1]).ours
+
+
+async def test_a_hostile_page_is_searched_in_no_time(time: Time) -> None:
+    """A body of open tags takes as long as any other of its size."""
+    bench = Bench(time, reply(b"<html>" + b"<input " * 200_000 + b"type" * 200_000))
+    started = process_time()
+    await bench.ask()
+    assert process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (LOGIN, 200),
+        (LOGIN, 511),
+        ("<html>访问被拦截</html>".encode(), 200),
+        (b"<html>bad gateway</html>", 502),
+        (b"", 407),
+        (b"", 302),
+        (b"", 503),
+        (b"not json", 200),
+        (b'{"code":"1"}', 200),
+    ],
+)
+async def test_only_the_platform_tells_the_time(time: Time, answer: tuple[bytes, int]) -> None:
+    """What a proxy, a network or a gateway answers by itself may have any Date: the clock does not move."""
+    wrong = formatdate(NOW - 86_400, usegmt=True)
+    bench = Bench(time, reply(*answer, Date=wrong), reply(GOOD, Date=formatdate(NOW + 3_600, usegmt=True)))
+    before = bench.caller.clock.offset
+    await bench.ask()
+    assert (bench.caller.clock.known, bench.caller.clock.offset) == (False, before)
+    await bench.ask()
+    assert bench.caller.clock.offset == pytest.approx(3_600, abs=3)
+
+
+# -- a secret that was replaced --------------------------------------------------------------------------------------
+
+
+class Vault:
+    """Hands out the app with the secrets that it is told, one after another."""
+
+    def __init__(self, *secrets: str | HarvesterError | None) -> None:
+        self.secrets = list(secrets)
+        self.asked = 0
+
+    def __call__(self, app: App) -> App | None:
+        """Read the secret again."""
+        self.asked += 1
+        secret = self.secrets.pop(0)
+        if isinstance(secret, HarvesterError):
+            raise secret
+        return None if secret is None else replace(app, secret=Secret(secret))
+
+
+def bench_with(time: Time, vault: Vault, *answers: Reply | SendError) -> Bench:
+    """Return a bench whose secret can be read again."""
+    bench = Bench(time, *answers)
+    bench.caller._reread = vault
+    return bench
+
+
+def signed_with(call: Signed, token: str) -> bool:
+    """Tell whether a call was signed with a token."""
+    stamp, nonce = call.headers["x-tif-timestamp"], call.headers["x-tif-nonce"]
+    return call.headers["x-tif-signature"] == sha256(f"{stamp}{token}{nonce}{stamp}".encode()).hexdigest().upper()
+
+
+async def test_a_replaced_secret_is_read_again(time: Time) -> None:
+    """After earlier success and the clock's correction; the next call is signed with the new one and goes through."""
+    vault = Vault("new")
+    bench = bench_with(time, vault, reply(GOOD), reply(SIGNATURE), reply(SIGNATURE), reply(GOOD))
+    assert [type(await bench.ask()) for _ in range(4)] == [Keep, Again, Again, Keep]
+    assert [signed_with(call, "token") for call in bench.wire.calls] == [True, True, True, False]
+    assert signed_with(bench.wire.calls[-1], "new")
+    assert vault.asked == 1
+
+
+async def test_a_secret_that_never_worked_is_not_read_again(time: Time) -> None:
+    """Then it is simply wrong."""
+    vault = Vault("new")
+    bench = bench_with(time, vault, reply(SIGNATURE))
+    assert [type(await bench.ask()) for _ in range(2)] == [Again, Refuse]
+    assert vault.asked == 0
+
+
+async def test_a_secret_is_read_again_once(time: Time) -> None:
+    """If it is the same, or the new one does not work either, the refusal is believed; success makes it good again."""
+    same = Vault(None)
+    bench = bench_with(time, same, reply(GOOD), reply(SIGNATURE))
+    assert [type(await bench.ask()) for _ in range(5)] == [Keep, Again, Refuse, Refuse, Refuse]
+    assert same.asked == 1
+    wrong = Vault("wrong")
+    bench = bench_with(time, wrong, reply(GOOD), reply(SIGNATURE))
+    assert [type(await bench.ask()) for _ in range(4)] == [Keep, Again, Again, Refuse]
+    assert wrong.asked == 1
+    twice = Vault("second", "third")
+    replaced = [reply(SIGNATURE), reply(SIGNATURE), reply(GOOD)]
+    bench = bench_with(time, twice, reply(GOOD), *replaced, *replaced)
+    assert [type(await bench.ask()) for _ in range(7)] == [Keep, Again, Again, Keep, Again, Again, Keep]
+    assert signed_with(bench.wire.calls[-1], "third")
+
+
+async def test_calls_that_left_with_the_old_secret_prove_nothing(time: Time) -> None:
+    """Many are under way when it is replaced: it is read once, and none of their refusals is believed."""
+    vault = Vault("new")
+    bench = bench_with(time, vault, reply(GOOD), reply(SIGNATURE))
+    await bench.ask()
+    await bench.ask()  # the clock has been put right
+    time.now += 1
+    permits = [await bench.pacer.permit() for _ in range(8)]
+    time.now += 1
+    calls = [bench.caller.attempt(bench.subject, page, permit) for page, permit in enumerate(permits, 1)]
+    assert {type(decision) for decision in await asyncio.gather(*calls)} == {Again}
+    assert vault.asked == 1
+    assert isinstance(await bench.ask(), Refuse), "the new one does not work"
+
+
+async def test_why_a_secret_could_not_be_read_again_is_told(time: Time) -> None:
+    """Beside what the platform says."""
+    vault = Vault(UsageError("[apps.w] `token`: the file token cannot be read: Permission denied"))
+    bench = bench_with(time, vault, reply(GOOD), reply(SIGNATURE))
+    decision = [await bench.ask() for _ in range(3)][-1]
+    assert isinstance(decision, Refuse)
+    assert decision.verdict.meaning.endswith("the file token cannot be read: Permission denied")
+
+
+async def test_a_permission_has_nothing_to_do_with_the_secret(time: Time) -> None:
+    """A refusal of one dataset reads nothing again, nor does one in no words of the platform's."""
+    vault = Vault("new")
+    for answer in (reply(b'{"errcode":1403}'), reply(b"", 302), html()):
+        bench = bench_with(time, vault, reply(GOOD), answer)
+        assert isinstance([await bench.ask() for _ in range(5)][-1], Refuse)
+    assert vault.asked == 0
+
+
+# -- repetitions -----------------------------------------------------------------------------------------------------
+
+
+async def test_repetitions_beyond_the_budget_are_put_off(time: Time) -> None:
+    """They wait longer than their back-off, and no page is left open for it."""
+    bench = Bench(time, reply(GOOD), reply(DATABASE), attempts=100)
+    await bench.ask(1)
+    time.now += 1
+    waits = []
+    for page in range(2, 202):
+        decision = await bench.caller.attempt(bench.subject, page, time.now)
+        assert isinstance(decision, Again)
+        waits.append(decision.after)
+    assert waits[:60] == [1.0] * 60
+    assert waits[-1] > 60
+    assert waits == sorted(waits)
 
 
 async def test_the_counter_goes_on_by_itself() -> None:

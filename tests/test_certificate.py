@@ -68,15 +68,16 @@ DOUBTS = {
     "a total of nothing": Fact(total(0, 0, 0), "claims 0 rows in all, its pages hold 336,776"),
     "a total that came back": Fact(total(336_776, 336_780, 336_776), "moved between 336,776 and 336,780"),
     "expected more": Fact({"expect_rows": 336_777}, "`expect_rows` says 336,777 rows, the pages hold 336,776"),
+    "one row": Fact(key(without=1), "1 row without ID"),
     "expected none": Fact({"expect_rows": 0}, "`expect_rows` says 0 rows"),
-    "changed": Fact(again(changed=3), "3 of 700 pages were not the same when they were read again"),
+    "changed": Fact(again(changed=3), "3 of 700 pages had changed when they were read again"),
     "still changing": Fact(again(changed=3, rounds=2), "read again, also after 2 rounds of mending"),
-    "a key twice": Fact(key(doubled=2), "2 values of the key ID occur more than once"),
-    "two columns": Fact(key(columns=("A", "B"), doubled=1), "1 values of the key A + B occur"),
-    "rows without key": Fact(key(without=3), "3 rows have no ID"),
-    "a key lost": Fact(key(lost=4), "4 rows of those that the platform claims are lost, counted by ID"),
-    "pages twice": Fact({"repeated_pages": 1_001}, "1,001 pages hold the same rows as another page"),
-    "a guess": Fact({"repairs": {"charset guessed": 9}}, "9 pages were read by guessing (charset guessed)"),
+    "a key twice": Fact(key(doubled=2), "2 values of the key ID more than once"),
+    "two columns": Fact(key(columns=("A", "B"), doubled=1), "1 value of the key A + B more"),
+    "rows without key": Fact(key(without=3), "3 rows without ID"),
+    "a key lost": Fact(key(lost=4), "4 rows of those that the platform claims lost, counted by ID"),
+    "pages twice": Fact({"repeated_pages": 1_001}, "1,001 pages with the same rows as another page"),
+    "a guess": Fact({"repairs": {"charset guessed": 9}}, "9 pages read by guessing (charset guessed)"),
 }
 WEAKNESSES = {
     "repeat": Fact({"end": EndFacts(how="repeat")}, "repeats a page instead of sending an empty one"),
@@ -85,7 +86,7 @@ WEAKNESSES = {
     "sample": Fact(again(pages=699), "only 699 of 16,839 pages were read a second time"),
     "once": Fact({"read_again": ReadAgain()}, "the pages were read once"),
     "window": Fact({"rows": 10_000}, "10,000 rows is a number at which servers cut lists off"),
-    "twins": Fact({"twins": 5}, "5 pages hold identical rows, and there is no `key`"),
+    "twins": Fact({"twins": 5}, "5 pages with identical rows, and no `key`"),
 }
 NOTHING = {
     "total": total(336_776, 336_776, 336_776),
@@ -189,6 +190,15 @@ def test_how_much_has_to_be_read_again(pages: int, read: int, verdict: str) -> N
     [
         (NOTHING["unpaged"], ["the one answer holds all rows"]),
         (NOTHING["all read again"], ["no page past the end"]),
+        (
+            {"page_size": SizeFacts(asked=0, effective=20, short=1)},
+            [
+                "no page past the end",
+                "1 page in mid-list with fewer rows than page 1 hold all that there is to them",
+                "pages that were not read again",
+            ],
+        ),
+        ({"page_size": SizeFacts(asked=0, effective=20, short=1)} | total(336_776, 336_776, 336_776), ["no", "pages"]),
         ({"read_again": ReadAgain()}, ["no page past the end", "rows kept their order while the pages were read"]),
     ],
 )

@@ -722,12 +722,12 @@ FALSE_CLAIMS: Final = (
     ("verdict", '"verdict":"proven"', '"verdict":"likely"', "says 'likely', its evidence gives 'proven'"),
     ("rows", '"evidence":{"pages":30,"rows":600', '"evidence":{"pages":30,"rows":601', "does not say what the files"),
     ("pages read again", '"read_again":{"pages":30', '"read_again":{"pages":29', "says 'proven', its evidence gives"),
-    ("end", '"end":{"how":"empty"', '"end":{"how":"repeat"', "says 'proven', its evidence gives 'likely'"),
+    ("end", '"end":{"how":"empty"', '"end":{"how":"repeat"', "does not say what the files"),
     (
         "holes",
         '"expect_rows":null,"holes":[]',
         '"expect_rows":null,"holes":[7]',
-        "says 'proven', its evidence gives 'not proven'",
+        "does not say what the files",
     ),
     ("assumptions", "not asked for has rows", "was asked for has rows", "does not say what the files"),
 )
@@ -811,7 +811,7 @@ def test_a_run_over_damage_changes_nothing(harvester: Harvester, tmp_path: Path)
         said = harvester("run", path)
         assert said.code == Exit.LOCAL
         assert "part-00000.jsonl" in said.err
-        assert "harvester run JOB --dataset d --fresh" in said.err
+        assert "harvester run JOB --dataset d --" in said.err
         assert len(served.asked) == asked
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from crash_scenarios import SCRIPTS, Promises, Script
+from crash_scenarios import NAME, SCRIPTS, Promises, Script
 from model_fs import Fault, Mark, PowerCutError, Recorder, Rest, materialise, memory, rests, tree
 
 from harvester.errors import LocalError
@@ -120,19 +120,22 @@ class Crashes:
         root.mkdir()
         materialise(image, root)
         try:
-            self._continue(root, promises)
+            self._continue(root, promises, rest)
         except BaseException:
             print(f"seed {self.seed}, {self.kind.__name__}: power lost {where}\n{vars(promises)}\n{image}")
             raise
         shutil.rmtree(root)
 
-    def _continue(self, root: Path, promises: Promises) -> None:
+    def _continue(self, root: Path, promises: Promises, rest: Rest) -> None:
         """Do what the next run does; compare with the promises on the way, and the end with the undisturbed one."""
         script = self.kind(root, ignore, promises.compare_snapshot)
         script.repair &= not promises.mended
         promises.compare_folder(script.dataset, readable=script.readable)
         script.run()
-        assert visible(root) == self.expected
+        found = visible(root)
+        if rest.names == "any":  # its removal may be lost although a later one, that of the checkpoint, is not
+            found[NAME].pop(".tmp-left", None)
+        assert found == self.expected
 
 
 def _key(image: dict[str, Any]) -> tuple[Any, ...]:

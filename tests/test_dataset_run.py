@@ -426,9 +426,53 @@ def test_what_goes_on_moving_is_not_proven(begin: Begin) -> None:
     mirror(run, moving)
     assert run.stop is not None
     assert run.stop.exit is Exit.NOT_PROVEN
-    assert "1 of 5 pages were not the same when they were read again, also after 2 rounds" in run.stop.message
+    assert "1 of 5 pages had changed when they were read again, also after 2 rounds" in run.stop.message
     assert calls == 4
     assert not run.published
+
+
+def test_mending_that_would_take_too_many_calls(begin: Begin) -> None:
+    """It is not begun, and no call is made to see what came of it."""
+    run = begin(recheck=10)
+    walk(run, list_of(200))
+    assert phase(run, 13)
+    asked = walk(run, lambda number: page(number, 2 if number <= 200 else 0, mark="*"))
+    assert len(asked) <= 13
+    assert not phase(run, 13 - len(asked))
+    run.last_batch()()
+    assert run.stop is not None
+    assert run.stop.exit is Exit.NOT_PROVEN
+    assert "10 of 10 pages had changed when they were read again" in run.stop.message
+    assert (read_again(run).mended, read_again(run).rounds) == (10, 0)
+
+
+def test_shards_of_changed_pages_are_sealed_once(begin: Begin) -> None:
+    """Commits in the midst of a second reading leave them open, for more of their pages may change."""
+    run = begin()
+    walk(run, list_of(5))
+    assert phase(run)
+    for _ in range(6):
+        number = run.pages.next()
+        assert number is not None
+        run.accept(number, page(number, 2 if number <= 5 else 0, mark="*"), NOW)
+        run.batch()()
+    assert shards(run.snapshot.path) == []
+    assert phase(run)
+    assert shards(run.snapshot.path) == ["part-00000.jsonl", "part-00001.jsonl", "part-00002.jsonl"]
+    run.snapshot.close()
+
+
+def test_a_page_that_is_empty_for_a_moment(begin: Begin) -> None:
+    """Rows that were there at first and are there again are not lost in between."""
+    run = begin()
+    walk(run, list_of(5))
+    assert phase(run)
+    asked = walk(run, lambda number: page(number, 2 if number <= 5 and number != 3 else 0))
+    assert set(asked) == {1, 2, 3, 4, 5, 6}
+    assert phase(run)
+    mirror(run, list_of(5))
+    assert run.published
+    assert content(run) == of(5)
 
 
 def test_a_list_that_has_become_shorter(begin: Begin) -> None:

@@ -13,9 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from harvester.frontier import FARTHEST, End, Frontier, spacing
-from harvester.model import Page
 from model_portal import (
     FAILS,
     SIZE,
@@ -35,7 +32,11 @@ from model_portal import (
     serve,
 )
 
+from harvester.frontier import FARTHEST, End, Frontier, spacing
+from harvester.model import Page
+
 ENDS: Final[tuple[PastEnd, ...]] = ("empty", "last", "first", "error", "empty then error")
+SETTLED: Final[tuple[PastEnd, ...]] = ("empty", "error")
 ECHOES: Final[tuple[Echo, ...]] = ("none", "right", "asked", "wrong")
 HOW: Final = {"empty": "empty", "last": "repeat", "first": "repeat", "error": "error 7001", "empty then error": "mixed"}
 
@@ -82,7 +83,7 @@ def test_the_end_is_found(pages: int, past_end: PastEnd, echo: Echo) -> None:
     rows = rows_of(pages)
     for total in (None, "right", 0, len(rows) // 2, 10 * len(rows) + 7, 10**15):
         for window, seed in ((1, None), (64, 1)):
-            portal = Portal(rows, past_end=past_end, echo=echo, total=total)  # type: ignore[arg-type] # "right" is one
+            portal = Portal(rows, past_end=past_end, echo=echo, total=total)
             walk = walked(portal, window, seed)
             walk.check()
             assert end_of(walk).how == HOW[past_end] or echo != "none" or not pages
@@ -156,7 +157,7 @@ def test_with_a_right_total_the_last_page_is_found_at_once() -> None:
     assert not frontier.arrived(101, 0, b"")
     asked = [frontier.next() for _ in range(120)]
     assert [page for page in asked if page and page < 100] == list(range(3, 100))
-    assert [page for page in asked if page and page > 100] == [102, 103, 105, 109, 113, 137]
+    assert [page for page in asked if page and page > 100] == [102, 103, 104, 105, 109, 113, 137]
 
 
 def test_without_a_total_pages_stream_as_far_as_is_certain() -> None:
@@ -270,7 +271,9 @@ def test_equal_pages_at_the_end_where_numbers_are_stated() -> None:
 
 @pytest.mark.parametrize(("one", "two", "believed"), [(1, 2, True), (1, 1, False), (2, 2, False), (None, 2, None)])
 def test_stated_numbers_are_believed_if_pages_1_and_2_stated_theirs(
-    one: int | None, two: int, believed: bool | None  # noqa: FBT001 - from the table
+    one: int | None,
+    two: int,
+    believed: bool | None,  # noqa: FBT001 - from the table
 ) -> None:
     """Both, with rows."""
     frontier = Frontier()
@@ -428,16 +431,14 @@ def test_an_edge_is_asked_for_twice_where_calls_are_free() -> None:
 def test_nothing_is_asked_for_further_than_the_farthest() -> None:
     """A list that does not end is called endless after some thirty probes, and memory stays small."""
     frontier = Frontier()
-    for calls in range(1, 100):
+    calls = 0
+    while not frontier.endless:
         page = frontier.next()
         assert page is not None
         assert page <= FARTHEST
         frontier.arrived(page, SIZE, b"%d" % (page % 20))
-        if frontier.endless:
-            break
-    else:
-        pytest.fail("never called endless")
-    assert calls <= 40
+        calls += 1
+        assert calls <= 40
     assert sys.getsizeof(frontier._states._near) < 100_000
 
 
@@ -516,7 +517,7 @@ def test_an_end_that_was_seen_before_a_crash_is_seen_after_it(repeated: PastEnd)
         frontier.restore(page, page)
     beyond = b"10" if repeated == "last" else b"1"
     frontier.restore_digests({page: b"%d" % page if page <= 10 else beyond for page in durable})
-    while (page := frontier.next()) is not None:  # type: ignore[assignment] # ends with None
+    while (page := frontier.next()) is not None:
         frontier.arrived(page, SIZE, beyond)
     assert frontier.end is not None
     assert (frontier.end.last, frontier.end.how) == (10, "repeat")
@@ -573,15 +574,15 @@ def test_what_may_be_sealed() -> None:
     for page in (2, 3, 4, 6, 7, 8):
         assert frontier.arrived(page, SIZE, b"%d" % page)
     assert frontier.certain == 7
-    assert frontier.sealable(7)
-    assert not frontier.sealable(8), "it may be the first repetition"
+    assert frontier.sealable >= 7
+    assert frontier.sealable < 8, "it may be the first repetition"
     assert frontier.arrived(9, SIZE, b"8")
-    assert not frontier.sealable(8)
+    assert frontier.sealable < 8
     assert not frontier.arrived(12, 0, b"")
-    assert frontier.sealable(9), "past the end pages are empty, so page 9 is no repetition"
+    assert frontier.sealable >= 9, "past the end pages are empty, so page 9 is no repetition"
     frontier.restore_end(End(8, "empty"))
-    assert frontier.sealable(8)
-    assert not frontier.sealable(9)
+    assert frontier.sealable >= 8
+    assert frontier.sealable < 9
 
 
 def test_nothing_is_sealed_while_page_1_is_unknown() -> None:
@@ -590,7 +591,7 @@ def test_nothing_is_sealed_while_page_1_is_unknown() -> None:
     frontier.restore(2, 9)
     frontier.restore_digests({2: b"2", 9: b"9"})
     assert frontier.certain > 1
-    assert not frontier.sealable(4)
+    assert frontier.sealable < 4
     assert not frontier.first_done
     assert frontier.witness == 9
 
@@ -637,7 +638,7 @@ def test_empty_and_repeated_pages_in_turns_do_not_go_on_for_ever(repeated: int) 
     def turns(portal: Portal, page: int, answer: Answer) -> Answer:
         return portal.page(page, repeated if page % 2 else 0) if page > portal.last else answer
 
-    walk = Walk(Portal(rows_of(3), twists=[turns]))
+    walk = Walk(Portal(rows_of(3), twists=[turns]), shard=1000)
     walk.finish(window=8)  # fails if it goes on and on
     assert walk.frontier.end is None or walk.frontier.end.last == 3 or walk.frontier.holes
 
@@ -680,7 +681,7 @@ def portals(draw: st.DrawFn) -> Portal:
     """Draw a list with equal runs in it, and a portal that shows it in its own way but never lies about a page."""
     count = draw(st.one_of(st.integers(0, 30), st.integers(30, 150)))
     rows = rows_of(count)
-    past_end = draw(st.sampled_from(ENDS if count else ["empty"]))
+    past_end = draw(st.sampled_from(ENDS if count else ENDS[:1]))
     echo = draw(st.sampled_from(ECHOES))
     contents = [[b'{"ID":"run","V":0}\n'] * SIZE] + ([rows[:SIZE]] if count and past_end != "first" else [])
     for _ in range(draw(st.integers(0, 2))):
@@ -745,9 +746,10 @@ def test_pages_left_open_make_no_end_and_come_in_the_next_run(portal: Portal, se
 def test_pages_that_stay_empty_are_holes_and_nothing_else_is_lost(
     data: st.DataObject, pages: int, past_end: PastEnd, seed: int, window: int
 ) -> None:
-    """Any pages, as long as three with rows follow; each costs two calls."""
+    """Any pages but no more than two in a row, as long as three with rows follow; each costs two calls."""
     first = 2 if past_end == "first" else 1  # where page 1 is never seen, nothing can repeat it
     holes = data.draw(st.sets(st.integers(first, max(first, pages - 3)), max_size=5))
+    holes -= {page for page in holes if {page - 1, page - 2} <= holes}
     walk = Walk(Portal(rows_of(pages), past_end=past_end, twists=[empty(*holes)], total="right"))
     walk.finish(chances(seed), window=window)
     walk.check()
@@ -756,7 +758,13 @@ def test_pages_that_stay_empty_are_holes_and_nothing_else_is_lost(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 60), st.sampled_from(["empty", "error"]), st.integers(-3, 3), st.integers(0, 2**32), st.integers(1, 70))
+@given(
+    st.integers(0, 60),
+    st.sampled_from(["empty", "error"]),
+    st.integers(-3, 3),
+    st.integers(0, 2**32),
+    st.integers(1, 70),
+)
 def test_a_list_that_moves_while_it_is_read_is_read_to_its_end(
     pages: int, past_end: PastEnd, pace: int, seed: int, window: int
 ) -> None:
@@ -781,7 +789,9 @@ def test_a_list_that_moves_while_it_is_read_is_read_to_its_end(
     assert walk.frontier.in_flight == 0
     end = walk.frontier.end
     if end is not None:
-        assert sorted(page for page in walk.kept if page <= end.last) == list(range(1, end.last + 1))
+        here = [page for page in walk.kept if page <= end.last]
+        assert sorted([*here, *walk.frontier.missing()]) == list(range(1, end.last + 1))
+        assert walk.frontier.complete == (walk.frontier.missing() == [])
 
 
 class Machine(RuleBasedStateMachine):

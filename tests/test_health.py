@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from harvester.health import BACKOFF_BASE, BACKOFF_CAP, NEVER_PATIENCE, PROBE_INTERVAL, RECENT, Health, backoff
+from harvester.health import BACKOFF_BASE, BACKOFF_CAP, NEVER_PATIENCE, PROBE_INTERVAL, RECENT, Health, Reach, backoff
 
 
 def test_a_host_serves_others_for_a_while_after_a_good_answer() -> None:
@@ -75,6 +75,69 @@ def test_a_short_patience_holds_for_a_host_that_never_answered_too() -> None:
     health.turn_down(1.0)
     assert not health.hopeless(4.9)
     assert health.hopeless(5.0)
+
+
+def two_apps() -> tuple[Health, Health]:
+    """Return how two apps find one host, which has answered both."""
+    reach = Reach()
+    one, other = Health(0.0, 300.0, reach), Health(0.0, 300.0, reach)
+    for health in (one, other):
+        health.succeeded(10.0)
+    return one, other
+
+
+def test_a_host_that_does_not_answer_one_app_is_probed_by_all() -> None:
+    """Nobody there is nobody there for everybody: the other app learns it without a call of its own."""
+    one, other = two_apps()
+    one.turn_down(21.0, missed=20.0)
+    assert one.down
+    assert other.down
+    assert [health.rest(22.0) for health in (one, other)] == [PROBE_INTERVAL - 1] * 2
+    assert other.rest(21.0 + PROBE_INTERVAL) == 0
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_any_answer_to_any_app_finds_the_host_again(good: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """The app that had no failure of its own goes on at once, the one that had probes for itself."""
+    one, other = two_apps()
+    one.turn_down(21.0, missed=20.0)
+    if good:
+        other.succeeded(25.0)
+    else:
+        other.reach.heard(25.0)
+    assert not other.down
+    assert other.rest(25.0) == 0
+    assert one.down
+    assert one.rest(25.0) == 0
+    one.succeeded(26.0)
+    assert not one.down
+
+
+def test_what_one_app_is_answered_is_its_own_affair() -> None:
+    """Bad answers turn the host down for the app that gets them, and for nobody else."""
+    one, other = two_apps()
+    one.turn_down(21.0)
+    assert one.down
+    assert not other.down
+
+
+@pytest.mark.parametrize(("answered", "shared"), [(19.0, True), (20.5, False)])
+def test_a_call_without_an_answer_means_nothing_while_others_are_answered(answered: float, shared: bool) -> None:  # noqa: FBT001
+    """One query that hangs is its app's; the host is not there only if nobody was answered since it was sent."""
+    one, other = two_apps()
+    other.reach.heard(answered)
+    one.turn_down(50.0, missed=20.0)
+    assert one.down
+    assert other.down is shared
+
+
+def test_patience_with_a_host_is_each_apps_own() -> None:
+    """An app that is answered well never gives up, whatever happens to the other."""
+    one, other = two_apps()
+    one.turn_down(21.0)
+    other.succeeded(400.0)
+    assert one.hopeless(400.0)
+    assert not other.hopeless(400.0)
 
 
 def test_back_off_doubles_with_full_jitter_up_to_its_cap() -> None:

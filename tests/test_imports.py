@@ -22,7 +22,7 @@ cli
 demo simulate
 harvester
 check harvest plan quota
-app_run
+app_run disk repair
 dataset_run
 keeper status store.verify
 lifecycle recount
@@ -40,22 +40,23 @@ attempt events
 schedule send
 job
 job.file
+job.apps
 job.credentials job.schema
 job.rules
 pace room route
 platforms
 platforms.wuhan platforms.sipop
 platforms.status
-envelope frontier health clock certificate rate slots concurrency shard call_counts
+envelope frontier health clock certificate rate slots concurrency shard call_counts retries shortage
 charset literals body second_reading page_size
 page_states
 simulator
 simulator.server
-simulator.jobfile simulator.files simulator.sipop simulator.wuhan
+simulator.jobfile simulator.files simulator.sipop simulator.wuhan simulator.wire
 simulator.config simulator.pager
 simulator.gate simulator.generated simulator.drift simulator.bodies
-simulator.tables simulator.stats simulator.limits simulator.quirks simulator.jsontext
-model errors
+simulator.tables simulator.stats simulator.limits simulator.quirks simulator.jsontext simulator.faults
+model errors escape
 """
 RANK: Final = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
@@ -67,6 +68,8 @@ PURE: Final = {
     "outlook",
     "rate",
     "concurrency",
+    "retries",
+    "shortage",
     "envelope",
     "charset",
     "literals",
@@ -78,6 +81,7 @@ PURE: Final = {
     "shard",
     "model",
     "errors",
+    "escape",
     "job.rules",
 } | {name for name in RANK if name.split(".")[0] == "platforms"}
 IMPURE: Final = {"asyncio", "aiohttp", "aiolimiter", "time", "pathlib", "os", "io", "threading", "uvloop", "socket",

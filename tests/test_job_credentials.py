@@ -13,6 +13,18 @@ from hypothesis import strategies as st
 
 from harvester.errors import UsageError
 from harvester.job import credentials
+from harvester.model import App, Secret
+
+TOKENS = (
+    "3f2a9c1b77de40518a6e0c94b25d8f13",
+    "9B1DEB4D3B7D4BAD9BDD2B0D7B3DCB6D",
+    "2fc62edd-03ee-4c32-8db8-e7e9c77ed05a",
+    "q9Zr_7TgXw2LkPb4",
+    "C4nary+/token?=&%&tweet",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.SflKxwRJSMeKKF2QT4fwpM",
+    "abcdefghijklmnopqrstuvwxyz",
+)
+"""As platforms make them."""
 
 
 def resolve(value: object, folder: Path, environ: dict[str, str] | None = None, *, text_allowed: bool = False) -> str:
@@ -111,6 +123,65 @@ def test_an_unset_variable_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("way", ["env", "file", "command"])
+def test_a_value_in_the_place_of_its_name_is_refused_unseen(tmp_path: Path, token: str, way: str) -> None:
+    """The most natural mistake: the token itself stands where the variable, file or program belongs."""
+    message = refusal({way: [token] if way == "command" else token}, tmp_path)
+    assert "hint: " in message
+    for start in range(len(token) - 7):
+        assert token[start : start + 8] not in message
+
+
+@pytest.mark.parametrize(
+    "name", ["A_TOKEN", "TOKEN2", "wuhan.token", "../secrets/wuhan-token.txt", "密钥/token", "a b"]
+)
+def test_a_name_made_of_words_is_shown(tmp_path: Path, name: str) -> None:
+    """No token looks like that, and a slip in a name has to be seen to be found."""
+    assert str(tmp_path / name) in refusal({"file": name}, tmp_path)
+    assert repr(name) in refusal({"command": [name]}, tmp_path)
+    if name.isidentifier():
+        assert f"export {name}=" in refusal({"env": name}, tmp_path)
+
+
+def test_a_place_that_is_there_is_shown(tmp_path: Path) -> None:
+    """Whatever it is called; so is one that exists and cannot be read."""
+    (tmp_path / TOKENS[0]).mkdir()
+    assert f"{TOKENS[0]} cannot be read: Is a directory" in refusal({"file": TOKENS[0]}, tmp_path)
+    assert f"{TOKENS[0]}' cannot be started: " in refusal({"command": [f"./{TOKENS[0]}"]}, tmp_path)
+    assert "File name too long" in refusal({"file": "1x" * 500}, tmp_path)
+
+
+@pytest.mark.parametrize("written", ["$CREDENTIALS_DIRECTORY/deep/token", "${CREDENTIALS_DIRECTORY}//deep/token"])
+def test_the_folder_of_systemds_credentials_is_put_in(tmp_path: Path, written: str) -> None:
+    """Nobody is warned of it: systemd closes the folder, and the rights it adds to the file look like the group's."""
+    place = tmp_path / "credentials"
+    (place / "deep").mkdir(parents=True)
+    write(place / "deep" / "token", b"from-systemd\n", 0o440)
+    assert resolve({"file": written}, tmp_path / "elsewhere", {"CREDENTIALS_DIRECTORY": str(place)}) == "from-systemd"
+    for environ in ({}, {"CREDENTIALS_DIRECTORY": ""}):
+        assert refusal({"file": written}, tmp_path, environ) == (
+            "[apps.a] `token`: the environment variable CREDENTIALS_DIRECTORY is not set\n\n"
+            "hint: systemd sets it for a service that has LoadCredential= or SetCredentialEncrypted="
+        )
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["$HOME/token", "~/token", "${HOME}/token", "$CREDENTIALS_DIRECTORYX/token", "a/$CREDENTIALS_DIRECTORY/token",
+     "$CREDENTIALS_DIRECTORY", "$CREDENTIALS_DIRECTORY/", "%h/token", "`id`", "$(id)"],
+)  # fmt: skip
+def test_nothing_else_is_put_in(tmp_path: Path, written: str) -> None:
+    """The file is looked for under exactly that name."""
+    environ = {"HOME": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    write(tmp_path / "token", b"x")
+    assert "No such file or directory" in refusal({"file": written}, tmp_path, environ)
+    if not written.endswith("/"):
+        (tmp_path / written).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / written, b"literal")
+        assert resolve({"file": written}, tmp_path, environ) == "literal"
+
+
 def test_a_file_that_holds_no_credential_is_refused(tmp_path: Path) -> None:
     """Missing, a folder, too large, not UTF-8: by its whole path."""
     write(tmp_path / "large", b"x" * (credentials.SIZE_LIMIT + 1))
@@ -198,3 +269,64 @@ def test_a_value_is_one_visible_line_or_refused_unseen(value: str) -> None:
     assert text in value
     assert text.isprintable()
     assert text == text.strip()
+
+
+# Reading once more
+
+
+def app(secret: str) -> App:
+    """Return an app with that secret."""
+    return App(name="a", platform="wuhan", url="u", id="i", secret=Secret(secret), rate_limit=1)
+
+
+def source(value: object) -> credentials.Source:
+    """Return where the secret comes from."""
+    return credentials.parse(value, table="[apps.a]", key="token", variable="A_TOKEN", text_allowed=False)
+
+
+def test_a_file_is_read_again(tmp_path: Path) -> None:
+    """A new secret makes a new app, the same one none; everything else about the app stays."""
+    path = write(tmp_path / "token", b"old\n")
+    again = credentials.rereader(source({"file": "token"}), tmp_path, {})
+    assert again(app("old")) is None
+    write(path, b"\xef\xbb\xbfnew\r\n", 0o644)
+    found = again(app("old"))
+    assert found is not None
+    assert (found.name, found.id, found.secret.reveal()) == ("a", "i", "new")
+    assert again(found) is None
+
+
+def test_a_command_is_run_again_and_a_variable_is_not_looked_at(tmp_path: Path) -> None:
+    """The process's environment cannot change, its helper's answer can."""
+    write(tmp_path / "token", b"new")
+    script = python("print(open('token').read())")
+    environ = {"TOKEN": "new", **os.environ}
+    found = credentials.rereader(source(script), tmp_path, environ)(app("old"))
+    assert found is not None
+    assert found.secret.reveal() == "new"
+    assert credentials.rereader(source({"env": "TOKEN"}), tmp_path, environ)(app("old")) is None
+
+
+def test_a_secret_that_has_gone_is_an_error(tmp_path: Path) -> None:
+    """The reason is told as it would have been at the start."""
+    for value in ({"file": "token"}, python("raise SystemExit(1)")):
+        with pytest.raises(UsageError, match="token"):
+            credentials.rereader(source(value), tmp_path, {})(app("old"))
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """Who waits at a pipe that was emptied waits for ever."""
+    os.mkfifo(tmp_path / "token", 0o600)
+    write_end = os.open(tmp_path / "token", os.O_RDWR)
+    os.write(write_end, b"old")
+    try:
+        assert credentials.rereader(source({"file": "token"}), tmp_path, {})(app("old")) is None
+    finally:
+        os.close(write_end)
+
+
+def test_neither_source_nor_reader_shows_anything(tmp_path: Path) -> None:
+    """The arguments of a command may be secrets as well, and so may everything in the environment."""
+    where = source({"command": ["get", "--password", "hunter2"]})
+    assert repr(where) == "Source(where='[apps.a] `token`', way='command')"
+    assert "hunter2" not in repr(credentials.rereader(where, tmp_path, {"PASSWORD": "hunter2"}))

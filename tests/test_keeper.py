@@ -188,7 +188,7 @@ def test_a_charset_is_durable_before_what_it_was_read_by(begin: Begin, monkeypat
 def test_repairs_survive_a_kill(begin: Begin) -> None:
     """Repairs of what is durable are noted with it, page by page until its shard is sealed; none counts twice."""
     keeper = begin()
-    for number, certain in ((1, 1), (3, 1), (5, 3), (2, 3)):
+    for number, certain in ((1, 1), (2, 2), (3, 2), (5, 3)):
         keeper.commit(batch(pages(number, repairs=("bom",) if number != 2 else ()), certain=certain))
     assert files(keeper) == ["part-00000.jsonl", "part-00001.pages", "part-00002.pages"]
 
@@ -307,8 +307,8 @@ def test_the_files_complete_the_evidence(begin: Begin) -> None:
     found = keeper.certificate.evidence
     assert (found.rows, found.twins, found.repeated_pages, found.repairs) == (10, 1, 2, {"bom": 1})
     assert found.key is None
-    assert "2 pages hold the same rows as another page" in reasons(keeper)
-    assert "1 pages hold identical rows, and there is no `key`" in reasons(keeper)
+    assert "2 pages with the same rows as another page" in reasons(keeper)
+    assert "1 page with identical rows, and no `key`" in reasons(keeper)
     assert keeper.certificate.verdict == "not proven"
 
 
@@ -330,9 +330,9 @@ def test_a_key_tells_rows_apart(begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (b'{"ID":"1-0"}\n{"ID":"9"}\n', "1 values of the key ID occur more than once"),
-        (b'{"ID":"9"}\n{"id":"10"}\n', "1 rows have no ID"),
-        (b'{"ID":"9"}\n{"ID":"9"}\n', "1 values of the key ID occur more than once"),
+        (b'{"ID":"1-0"}\n{"ID":"9"}\n', "1 value of the key ID more than once"),
+        (b'{"ID":"9"}\n{"id":"10"}\n', "1 row without ID"),
+        (b'{"ID":"9"}\n{"ID":"9"}\n', "1 value of the key ID more than once"),
     ],
 )
 def test_a_key_that_is_none(begin: Begin, rows: bytes, words: str) -> None:

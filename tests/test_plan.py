@@ -152,7 +152,10 @@ async def test_a_run_makes_the_calls_that_were_planned(
 @pytest.mark.parametrize("quirk", ["past_end=last", "past_end=last,echo=absent", "past_end=first", "past_end=error"])
 @pytest.mark.parametrize("platform", SIZES)
 async def test_promises_hold_for_other_ends(tmp_path: Path, platform: str, quirk: str) -> None:
-    """A list that ends in a repetition or a failure costs what was planned as well."""
+    """A list that ends in a repetition costs what was planned as well.
+
+    That pages fail is not believed from one run to the next, so where it is the end, it has to be found again.
+    """
     quirks = parse_quirks([quirk + (",total=absent" if platform == "sipop" else "")])
     async with played(tmp_path, platform, 1_990, quirks=quirks) as (simulator, job, plan, run):
         (found,) = plans_of(await mirror(job, plan))
@@ -160,7 +163,10 @@ async def test_promises_hold_for_other_ends(tmp_path: Path, platform: str, quirk
         (entry,) = (await mirror(job, run)).datasets
     assert (entry.exit, entry.rows, entry.verdict) == (Exit.OK, 1_990, "likely")
     assert found.pages == -(-1_990 // SIZES[platform])
-    assert entry.calls == found.calls == simulator.stats.calls - spent
+    assert found.calls is not None
+    again = 2 * log2(found.pages) + 8 if quirk == "past_end=error" else 0
+    assert found.calls <= entry.calls <= found.calls + again
+    assert entry.calls == simulator.stats.calls - spent
 
 
 async def test_a_second_plan_sends_nothing(tmp_path: Path) -> None:

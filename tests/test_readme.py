@@ -17,14 +17,26 @@ import msgspec
 import pytest
 
 import harvester
-from harvester import __version__, app_run, certificate, concurrency, pace, rate, slots
+from harvester import (
+    __version__,
+    app_run,
+    certificate,
+    concurrency,
+    envelope,
+    frontier,
+    pace,
+    rate,
+    second_reading,
+    slots,
+)
 from harvester.cli import main
 from harvester.errors import PRECEDENCE, Exit
 from harvester.job import Job, schema
 from harvester.job.file import RunSettings
-from harvester.model import App
+from harvester.model import App, Dataset
 from harvester.pace import HEADROOM, Pacer
 from harvester.platforms import PLATFORMS
+from harvester.second_reading import FULL
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -122,12 +134,21 @@ def test_the_way_of_a_page_names_modules() -> None:
 
 def test_named_files_exist() -> None:
     """Links lead somewhere, and so do paths in the text and in commands."""
-    links = re.findall(r"\]\(([^)]+)\)", PROSE)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PROSE) if not link.startswith("#")]
     paths = re.findall(r"(?:^|[\s`])((?:harvester|tests|benchmarks|config|\.ci)/[\w./-]+)", PROSE)
     assert links
     assert paths
     for name in [*links, *paths]:
         assert (ROOT / name).exists(), name
+
+
+def test_named_sections_exist() -> None:
+    """Links within the README lead to a heading, as they are made from headings."""
+    headings = re.findall(r"^#+ (.+)$", PROSE, re.MULTILINE)
+    sections = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#([^)]+)\)", PROSE)
+    assert links
+    assert set(links) <= sections
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
@@ -154,12 +175,27 @@ def test_keys_of_the_job_file() -> None:
     }
 
 
+def written(value: str) -> Any:  # noqa: ANN401 - whatever TOML can say
+    """Return the value that a cell states; "none" is none."""
+    return None if value == "none" else tomllib.loads(f"value = {value.strip('`')}")["value"]
+
+
+def test_defaults_of_a_dataset() -> None:
+    """What a dataset does not say about proof and calls is what the table states."""
+    stated = {row[0].strip("`"): row[1] for row in table("key of a dataset")}
+    assert stated.keys() < schema.dataset_rules(PLATFORMS.values()).keys()
+    fields = {field.name: field.default for field in msgspec.structs.fields(Dataset)}
+    assert stated.pop("charset") == "found out"
+    assert fields["charset"] == ""
+    assert fields["recheck"] is None
+    assert written(stated.pop("recheck")) == FULL
+    assert {key: written(value) for key, value in stated.items()} == {key: fields[key] or None for key in stated} | {
+        "strict": False
+    }
+
+
 def test_defaults_of_a_run() -> None:
     """The table of ``[run]`` has every key with its default, in order."""
-
-    def written(value: str) -> Any:  # noqa: ANN401 - whatever TOML can say
-        return None if value == "none" else tomllib.loads(f"value = {value.strip('`')}")["value"]
-
     stated = {row[0].strip("`"): written(row[1]) for row in table("key of `[run]`")}
     assert list(stated) == list(schema.RUN)
     assert RunSettings(**stated) == RunSettings()
@@ -224,12 +260,73 @@ def test_parts_of_the_limit() -> None:
                 assert tomllib.loads(f"value = {stated}")["value"] == value
 
 
+CLEAN: Final = certificate.Evidence(
+    pages=2,
+    rows=40,
+    end=certificate.EndFacts(how="empty", beyond=(3, 10, 24)),
+    page_size=certificate.SizeFacts(asked=0, effective=20),
+    read_again=certificate.ReadAgain(pages=2, share_below=0.0),
+)
+ONE_WEAKNESS: Final[tuple[dict[str, Any], ...]] = (
+    {"end": certificate.EndFacts(how="error 7001")},
+    {"end": certificate.EndFacts(how="repeat")},
+    {"end": certificate.EndFacts(how="mixed")},
+    {"read_again": certificate.ReadAgain(pages=1, share_below=0.9)},
+    {"rows": 1_000},
+    {"twins": 1},
+)
+ONE_DOUBT: Final[tuple[dict[str, Any], ...]] = (
+    {"total": certificate.TotalFacts(lowest=41, highest=41, last=41)},
+    {"total": certificate.TotalFacts(lowest=39, highest=40, last=40)},
+    {"expect_rows": 41},
+    {"holes": (1,)},
+    {"read_again": certificate.ReadAgain(pages=2, changed=1, rounds=2)},
+    {"key": certificate.KeyFacts(columns=("ID",), distinct=39, doubled=1)},
+    {"key": certificate.KeyFacts(columns=("ID",), distinct=39, doubled=0, without=1)},
+    {"key": certificate.KeyFacts(columns=("ID",), distinct=40, doubled=0, lost=1)},
+    {"repeated_pages": 1},
+    {"repairs": {"charset guessed": 1}},
+)
+
+
 def test_verdicts() -> None:
-    """The verdicts of the table are the certificate's, and a clean walk earns the second best."""
-    assert {row[0].strip("`") for row in table("verdict")} == {"likely", "not proven", "proven"}
-    clean = certificate.Evidence(pages=2, rows=40, end="empty", beyond=(3, 10), totals=(40, 40, 40))
-    assert certificate.judge(clean).verdict == "likely"
-    assert certificate.LIKELY_AT_MOST in README
+    """The table is the certificate's: everything earns the best verdict, all but one the second, a doubt none."""
+    assert [row[0].strip("`") for row in table("verdict")] == ["proven", "likely", "not proven"]
+    assert certificate.judge(CLEAN).verdict == "proven"
+    for facts in ONE_WEAKNESS:
+        assert certificate.judge(msgspec.structs.replace(CLEAN, **facts)).verdict == "likely", facts
+    for facts in ONE_DOUBT:
+        assert certificate.judge(msgspec.structs.replace(CLEAN, **facts)).verdict == "not proven", facts
+    two = certificate.judge(msgspec.structs.replace(CLEAN, rows=1_000, twins=1))
+    assert (two.verdict, len(two.reasons)) == ("not proven", 2)
+
+
+def test_numbers_of_a_proof() -> None:
+    """Sizes, shares and distances that the text states are those of the code."""
+    text = " ".join(README.split())
+    windows = [f"{rows:,}" for rows in sorted(certificate.WINDOWS)]
+    share = certificate.share_below(FULL, 10**9)
+    for words in (
+        f"Those numbers of rows are {', '.join(windows[:-1])} and {windows[-1]}.",
+        f"a list of more than {FULL} pages",
+        f"a confidence of {certificate.CONFIDENCE:.0%}, fewer than {share:.2%} of".replace("%", " %"),
+        f"random sample, {FULL} pages in all",
+        f"at least {3 * frontier.spacing(1)} pages beyond",
+    ):
+        assert words in text, words
+    assert second_reading.ROUNDS == 2
+    assert 3 * frontier.spacing(8_000) == 3 / 8 * 8_000
+    unpaged = msgspec.structs.replace(CLEAN, end=certificate.EndFacts(how="unpaged"))
+    for assumption in certificate.judge(unpaged).assumptions:
+        assert f'"{assumption}"' in text
+
+
+def test_repairs() -> None:
+    """The table names every repair that rows may have needed."""
+    listed = re.findall(r"^``([a-z ]+)`` ", envelope.__doc__ or "", re.MULTILINE)
+    assert listed
+    assert [row[0].strip("`") for row in table("repair")] == listed
+    assert set(listed) > certificate.GUESSES
 
 
 def test_python_examples() -> None:

@@ -152,6 +152,38 @@ def reasons(certificate: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "facts",
+    [
+        {"pages": 2},
+        {"end": {"how": "empty", "beyond": []}},
+        {"end": {"how": "error 7001", "beyond": [4]}},
+        {"holes": [2]},
+        {"repairs": {"bom": 3}},
+        {"total": {"lowest": 60, "highest": 60, "last": 60}},
+        {"twins": 1},
+        {"read_again": {"pages": 9, "share_below": 0.0}},
+    ],
+    ids=str,
+)
+async def test_evidence_that_contradicts_the_manifest_is_found(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """What is known from elsewhere in the snapshot is not believed because the certificate says so."""
+    path = await mirrored(tmp_path, listed(3))
+    package = json.loads((path / "datapackage.json").read_text())
+    package["harvester"]["certificate"]["evidence"] |= facts
+    (path / "datapackage.json").write_text(json.dumps(package))
+    assert snapshot_fault(path) == "the certificate does not say what the files and its evidence give"
+
+
+async def test_an_end_of_another_kind_gives_another_verdict(tmp_path: Path) -> None:
+    """The manifest may be what was edited."""
+    path = await mirrored(tmp_path, listed(3))
+    package = json.loads((path / "datapackage.json").read_text())
+    package["harvester"]["end"]["how"] = "repeat"
+    (path / "datapackage.json").write_text(json.dumps(package))
+    assert snapshot_fault(path) == "the certificate says 'proven', its evidence gives 'likely'"
+
+
+@pytest.mark.parametrize(
     ("edit", "words"),
     [
         (verdict, "the certificate says 'likely', its evidence gives 'proven'"),
@@ -190,7 +222,7 @@ async def test_a_package_without_a_certificate(tmp_path: Path, text: str) -> Non
         (path / "datapackage.json").write_text(text)
         with pytest.raises(DamagedError, match=r"cannot read the certificate in .*datapackage\.json") as caught:
             certified(contents)
-    assert "--fresh" in caught.value.hint
+    assert "harvester run JOB --dataset d --" in caught.value.hint
 
 
 def test_what_was_not_judged_yet_has_no_fault(tmp_path: Path) -> None:

@@ -87,16 +87,17 @@ def test_a_metered_dataset_has_one_call_under_way(virtual: VirtualTime) -> None:
     async def main() -> None:
         metered, free = Dataset("m", 9, metered=True), Dataset("f", 3)
         schedule = scheduled(virtual, metered, free)
-        one = await turn_of(schedule)
-        assert named(one) == ("m", 1)
-        assert named(await turn_of(schedule)) == ("f", 1)
+        for _ in range(4):
+            done(schedule, await turn_of(schedule))
+        turns = [await turn_of(schedule) for _ in range(3)]
+        assert [named(turn) for turn in turns] == [("m", 9), ("f", 3), ("f", 4)]
         waiting = asyncio.create_task(schedule.take())
         await asyncio.sleep(5)
         assert not waiting.done()
-        done(schedule, one)
+        done(schedule, turns[0])
         turn = await waiting
         assert turn is not None
-        assert named(turn) == ("m", 2)
+        assert named(turn) == ("m", 10)
 
     virtual.run(main)
 

@@ -18,6 +18,7 @@ from harvester.store.verify import verify_snapshot
 
 FORMAT = (Path(__file__).parent.parent / "harvester" / "FORMAT.md").read_text()
 NAME = "20261121T020000Z"
+NEXT = "20261121T020001Z"
 CREATED = "2026-11-21T02:00:00+00:00"
 IDENTITY = {"platform": "wuhan"}
 

@@ -127,4 +127,4 @@ def test_damaged_current_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "current.json").write_bytes(content)
     with pytest.raises(DamagedError, match=r"current\.json") as caught:
         DatasetFolder(tmp_path).current()
-    assert f"`harvester run JOB --dataset {shlex.quote(tmp_path.name)} --fresh`" in caught.value.hint
+    assert f"`harvester run JOB --dataset {shlex.quote(tmp_path.name)} --repair`" in caught.value.hint

@@ -101,7 +101,7 @@ def test_page_that_changed_is_not_given_out(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes().replace(b"[5]", b"[6]"))
         with pytest.raises(DamagedError, match=rf"{journal.name} is damaged at offset 31\n  page 5 is not") as caught:
             lines(journal, 5)
-    assert f"--dataset {shlex.quote(tmp_path.parent.name)} --fresh`" in caught.value.hint
+    assert f"--dataset {shlex.quote(tmp_path.parent.name)} --repair`" in caught.value.hint
 
 
 @pytest.mark.parametrize("earlier", [0, 1])

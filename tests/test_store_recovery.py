@@ -44,4 +44,4 @@ def test_faults_in_words() -> None:
         demand_none(Path("m/d/s"), in_words(LAYOUT, dict.fromkeys(range(13), "is missing")))
     assert caught.value.causes[0] == "part-00000.jsonl is missing"
     assert caught.value.causes[10:] == ("and 3 more",)
-    assert "--fresh" in caught.value.hint
+    assert "--repair" in caught.value.hint

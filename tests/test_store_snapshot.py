@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from test_store_filling import (
     CREATED,
     IDENTITY,
     NAME,
+    NEXT,
     begun,
     content,
     continued,
@@ -121,7 +123,7 @@ def test_changed_shard_is_named_and_repaired(tmp_path: Path, hurt: Callable[[Pat
             again.recover()
         assert f"part-00000.jsonl {caught.value.causes[0].split(' ', 1)[1]}" in str(caught.value)
         assert words in str(caught.value)
-        assert "--fresh" in caught.value.hint
+        assert "--repair" in caught.value.hint
         again.recover(repair=True)
         lost = missing(again, 0)
         assert lost == {"is missing": [1, 2, 3, 4], "bytes instead of": [4], "SHA-256 differs": [1]}[words]
@@ -342,20 +344,20 @@ def publish(dataset: DatasetFolder, snapshot: Snapshot, promised: Promised) -> N
     assert snapshot.layout
     found = resources(snapshot.layout, snapshot.sealed.values())
     snapshot.finish({"created": CREATED, "resources": found, "harvester": snapshot.package_members()})
-    dataset.publish(NAME, {"rows": 20})
-    promised.published.append(NAME)
+    dataset.publish(snapshot.path.name, {"rows": 20})
+    promised.published.append(snapshot.path.name)
     snapshot.close_open()
 
 
 def repair(root: Path, promised: Promised) -> None:
     """One run that mends a published snapshot: whatever was there before, it ends with it published again."""
     dataset = DatasetFolder(root / "mirror" / "investors")
-    path = dataset.path / NAME
+    damaged, path = dataset.path / NAME, dataset.path / NEXT
     with dataset.lock():
-        is_open = (path / "checkpoint.json").exists()
-        if not is_open and verify_snapshot(path).symbols == "...":
+        if dataset.current() == NEXT and not (path / "checkpoint.json").exists():
             return
-        with Snapshot.open(path) if is_open else Snapshot.from_package(path) as snapshot:
+        is_open = path.exists()
+        with Snapshot.open(path) if is_open else Snapshot.from_package(damaged, path) as snapshot:
             snapshot.recover(repair=True)
             versions = {2: 1, 3: 1, 6: 1}
             for shard in range(3):
@@ -369,7 +371,8 @@ def hurt_and_mended(path: Path, hurt: Callable[[], object]) -> list[int]:
     """Damage a published snapshot of nine pages and mend it; returns the pages that had to be read again."""
     before = content(path)
     hurt()
-    with Snapshot.from_package(path) as snapshot:
+    damaged = content(path)
+    with Snapshot.from_package(path, path.with_name(NEXT)) as snapshot:
         snapshot.recover(repair=True)
         lost = [number for shard in range(3) for number in missing(snapshot, shard)]
         snapshot.append(pages(*lost))
@@ -377,7 +380,8 @@ def hurt_and_mended(path: Path, hurt: Callable[[], object]) -> list[int]:
             if shard not in snapshot.sealed:
                 snapshot.seal(shard)
         finished(snapshot)
-    assert content(path) == before
+    assert content(path.with_name(NEXT)) == before
+    assert content(path) == damaged, "it stays as it is"
     return lost
 
 
@@ -396,19 +400,60 @@ def published(root: Path, compression: Compression = "none") -> Path:
 def test_published_snapshot_is_opened_again(tmp_path: Path, compression: Compression) -> None:
     """Nothing of what the checkpoint held is lost, and the times of the shards are found again."""
     path = published(tmp_path, compression)
-    with Snapshot.from_package(path) as snapshot:
+    with Snapshot.from_package(path, path.with_name(NEXT), {"more": 1}) as snapshot:
         assert snapshot.recover() == []
-        assert (snapshot.identity, snapshot.created, snapshot.notes) == (IDENTITY, CREATED, {"calls": 13})
+        assert (snapshot.identity, snapshot.created, snapshot.notes) == (IDENTITY, CREATED, {"calls": 13, "more": 1})
         assert (snapshot.layout, snapshot.end) == (
             Layout(8, 2, compression),
             {"last": 9, "how": "empty", "beyond": [10, 11]},
         )
         times = {file.stat().st_mtime_ns for file in path.glob("part-*")}
         assert {entry.mtime_ns for entry in snapshot.sealed.values()} == times
-        with pytest.raises(ValueError, match="open already"):
-            Snapshot.from_package(path)
-    with Snapshot.open(path) as again:
+        with pytest.raises(LocalError, match="there already"):
+            Snapshot.from_package(path, path.with_name(NEXT))
+    with Snapshot.open(path.with_name(NEXT)) as again:
         assert again.sealed == snapshot.sealed
+    assert not (path / "checkpoint.json").exists()
+
+
+def test_sound_shards_are_not_copied(tmp_path: Path) -> None:
+    """They are the same files; the index, into which records are written, is not."""
+    path = published(tmp_path)
+    new = path.with_name(NEXT)
+    Snapshot.from_package(path, new).close()
+    same = {file.name: file.samefile(new / file.name) for file in path.iterdir() if (new / file.name).exists()}
+    assert same == {"pages.idx": False, **dict.fromkeys((f"part-0000{shard}.jsonl" for shard in range(3)), True)}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK])
+def test_shards_are_copied_where_a_file_has_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Not every file system, or one that is full of names, gives a file a second one."""
+    path = published(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Snapshot.from_package(path, path.with_name(NEXT)) as snapshot:
+        assert snapshot.recover() == []
+    shards = [file.name for file in path.glob("part-*")]
+    assert all((path / name).read_bytes() == (path.with_name(NEXT) / name).read_bytes() for name in shards)
+    assert not any((path / name).samefile(path.with_name(NEXT) / name) for name in shards)
+
+
+def test_other_errors_of_a_link_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is no reason to copy; nothing appears."""
+    path = published(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(LocalError, match=os.strerror(errno.ENOSPC)):
+        Snapshot.from_package(path, path.with_name(NEXT))
+    assert not path.with_name(NEXT).exists()
 
 
 @pytest.mark.parametrize(
@@ -449,7 +494,8 @@ def test_package_that_does_not_say_how_is_not_repaired(tmp_path: Path) -> None:
     (path / "datapackage.json").write_text(json.dumps(found))
     before = content(path)
     with pytest.raises(LocalError, match="cannot repair") as caught:
-        Snapshot.from_package(path)
+        Snapshot.from_package(path, path.with_name(NEXT))
+    assert not path.with_name(NEXT).exists()
     assert not isinstance(caught.value, DamagedError)
     assert "--fresh" in caught.value.hint
     assert content(path) == before
@@ -486,7 +532,7 @@ class Disk:
     Durable is a file's content at its last sync and a folder's names at its last sync, nothing else.
     """
 
-    CHANGES: ClassVar = ("write", "rename", "unlink", "ftruncate", "mkdir", "symlink", "fsync", "fdatasync")
+    CHANGES: ClassVar = ("write", "rename", "unlink", "ftruncate", "mkdir", "symlink", "link", "fsync", "fdatasync")
 
     def __init__(self, patch: pytest.MonkeyPatch, stop: int) -> None:
         self.count = 0
@@ -644,12 +690,19 @@ def test_stop_anywhere_in_a_repair(fast_path: Path, undisturbed: Path, power: bo
     shutil.copytree(undisturbed, damaged, symlinks=True)
     hurt(damaged)
     assert verify_snapshot(damaged / "investors" / NAME).symbols == "XXX"
+    left = content(damaged / "investors" / NAME)
     for root, promised in stopped(fast_path, repair, damaged, power=power):
-        path = root / "mirror" / "investors" / NAME
+        dataset = DatasetFolder(root / "mirror" / "investors")
+        path = dataset.path / NEXT
+        assert promised.published in ([], [dataset.current()])
+        if dataset.current() == NEXT:
+            assert verify_snapshot(path).symbols == "..."
         if (path / "checkpoint.json").exists() and promised.kept:
             demand_kept(path, promised)
         repair(root, Promised())
         assert content(path) == wanted
+        assert dataset.current() == NEXT
+        assert content(dataset.path / NAME) == left, "what readers saw until then"
         shutil.rmtree(root)
 
 
@@ -662,6 +715,7 @@ class Life(RuleBasedStateMachine):
         self.model: dict[int, int] = {}
         self.last: int | None = None
         self.version = 0
+        self.generation = 0
 
     @initialize(compression=st.sampled_from(["none", "gzip"]), per_shard=st.integers(1, 4))
     def begin(self, compression: Compression, per_shard: int) -> None:
@@ -735,7 +789,9 @@ class Life(RuleBasedStateMachine):
         """Fill, finish, and open again from what was published."""
         last = self.fill()
         before = self.snapshot.sealed
-        self.snapshot = Snapshot.from_package(finished(self.snapshot))
+        path = finished(self.snapshot)
+        self.generation += 1
+        self.snapshot = Snapshot.from_package(path, path.with_name(f"{NAME}{self.generation}"))
         assert self.snapshot.recover() == []
         assert self.snapshot.sealed == before
         assert self.snapshot.last == last

@@ -1,24 +1,36 @@
 """Where an app's credentials come from, and fetching them: a variable, a file, a command; for an id also the text.
 
-No message of this module holds a value, nor anything that could be one by mistake.
+No message of this module holds a value, nor anything that could be one by mistake: a value is easily written where the
+name of its place belongs. A name is shown if the place is there, or if it is made of words, as no token is.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from harvester.errors import UsageError
 from harvester.job import rules
+from harvester.model import App, Secret
 
 COMMAND_TIMEOUT: Final = 30.0  # seconds
 SIZE_LIMIT: Final = 64 * 1024  # bytes; whatever is larger is some other file
+CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd names the folder of a service's credentials (systemd.exec, LoadCredential=)."""
+_IN_CREDENTIALS: Final = re.compile(rf"\$(?:{CREDENTIALS}|\{{{CREDENTIALS}\}})/+(?=[^/])")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORDS: Final = re.compile(
+    r"(?:(?:^|[-_./ ${}]+)(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15}|[^\x00-\x7f]+)[0-9]{0,2}(?![A-Za-z0-9]))+"
+)
 _READABLE_BY_OTHERS: Final = 0o044
 _STDERR_LINES: Final = 5
 
@@ -33,6 +45,9 @@ class Source(Struct, frozen=True, kw_only=True):
     where: str
     way: str
     words: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Source(where={self.where!r}, way={self.way!r})"  # an argument of a command may be a secret too
 
     def resolve(self, folder: Path, environ: Mapping[str, str], warn: Callable[[str], None]) -> str:
         """Fetch the value, without BOM and white space at its ends.
@@ -87,6 +102,33 @@ def parse(value: object, *, table: str, key: str, variable: str, text_allowed: b
     return Source(where=where, way=way, words=tuple(words))
 
 
+def rereader(source: Source, folder: Path, environ: Mapping[str, str]) -> Callable[[App], App | None]:
+    """Return what fetches an app's secret once more: the platform may have been given a new one meanwhile.
+
+    A file is read again and a command runs again; a variable of this process cannot have changed, and a pipe gives its
+    content only once. What is returned is a closure, whose ``repr`` shows neither environment nor secret. It may take
+    ``COMMAND_TIMEOUT`` seconds, so it is not for the event loop. It takes an app to the same app with its new secret,
+    or to None if there is no other one, and raises ``UsageError`` if there is none any more.
+
+    Args:
+        source: of the secret, not of the id.
+        folder: see ``Source.resolve``, where also everything was warned of.
+        environ: the process's environment.
+    """
+
+    def reread(app: App) -> App | None:
+        if source.way not in {"file", "command"}:
+            return None
+        if source.way == "file":
+            path = _path(source, folder, environ)
+            if _exists(path) and not path.is_file():
+                return None
+        secret = source.resolve(folder, environ, lambda _: None)
+        return None if secret == app.secret.reveal() else replace(app, secret=Secret(secret))
+
+    return reread
+
+
 def _cleaned(value: str, where: str) -> str:
     """Drop BOM and white space at the ends; what is left must be one line of visible characters."""
     text = value.strip().strip("\ufeff").strip()
@@ -108,29 +150,60 @@ def _from_text(source: Source, _folder: Path, _environ: Mapping[str, str], _warn
 
 def _from_env(source: Source, _folder: Path, environ: Mapping[str, str], _warn: Callable[[str], None]) -> str:
     (name,) = source.words
-    if name not in environ:
-        raise UsageError(f"{source.where}: the environment variable {name} is not set", hint=f"export {name}=…")
-    return environ[name]
+    if name in environ:
+        return environ[name]
+    if not _WORDS.fullmatch(name):
+        raise UsageError(
+            f"{source.where}: the environment variable that `env` names is not set",
+            hint="`env` takes the name of a variable, not the value itself",
+        )
+    raise UsageError(f"{source.where}: the environment variable {name} is not set", hint=f"export {name}=…")
 
 
-def _from_file(source: Source, folder: Path, _environ: Mapping[str, str], warn: Callable[[str], None]) -> str:
-    path = folder / source.words[0]
+def _from_file(source: Source, folder: Path, environ: Mapping[str, str], warn: Callable[[str], None]) -> str:
+    path = _path(source, folder, environ)
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
-        mode = path.stat().st_mode
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
+        named = f"the file {path}" if _WORDS.fullmatch(source.words[0]) or _exists(path) else "the file that it names"
         raise UsageError(
-            f"{source.where}: the file {path} cannot be read: {error.strerror}",
-            hint="a relative path starts at the job file's folder",
+            f"{source.where}: {named} cannot be read: {error.strerror}",
+            hint=f"a relative path starts at the job file's folder, {folder}; nothing is replaced in it but a "
+            f"${CREDENTIALS} at its beginning",
         ) from None
-    if mode & _READABLE_BY_OTHERS:
+    # systemd's own are closed by their folder, and the rights it adds to them look like the group's.
+    if mode & _READABLE_BY_OTHERS and stat.S_ISREG(mode) and not _IN_CREDENTIALS.match(source.words[0]):
         warn(f"{source.where}: other users of this machine can read {path}; chmod 600 {path}")
     return _decoded(content, f"{source.where}: the file {path}")
 
 
+def _path(source: Source, folder: Path, environ: Mapping[str, str]) -> Path:
+    """Return where the file is."""
+    (text,) = source.words
+    inside = _IN_CREDENTIALS.match(text)
+    if not inside:
+        return folder / text
+    if not environ.get(CREDENTIALS):
+        raise UsageError(
+            f"{source.where}: the environment variable {CREDENTIALS} is not set",
+            hint="systemd sets it for a service that has LoadCredential= or SetCredentialEncrypted=",
+        )
+    return folder / environ[CREDENTIALS] / text[inside.end() :]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long is no file's
+        return False
+
+
 def _from_command(source: Source, folder: Path, environ: Mapping[str, str], _warn: Callable[[str], None]) -> str:
-    what = f"{source.where}: the command {source.words[0]!r}"
+    program = source.words[0]
+    known = _WORDS.fullmatch(program) or shutil.which(program, path=environ.get("PATH")) or _exists(folder / program)
+    what = f"{source.where}: the command" + (f" {program!r}" if known else "")
     hint = "run it by hand in the job file's folder; it must print the value and nothing else"
     try:
         done = subprocess.run(  # noqa: S603 - the job file's owner chose the program, and no shell reads it

@@ -6,28 +6,26 @@ that names the file, the table and the key, what was found there, and the edit t
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from harvester.errors import UsageError
-from harvester.job import credentials, rules, schema
+from harvester.job import apps as app_tables
+from harvester.job import credentials, schema
+from harvester.job.credentials import Source
 from harvester.job.rules import Rule
-from harvester.model import App, Dataset, Secret
-from harvester.pace import HEADROOM
+from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
 
 ENVIRONMENT_PREFIX: Final = "HARVESTER_RUN_"
 NAME_LIMIT: Final = 100  # characters of a dataset's name
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 # Windows takes these for devices in every folder and with every suffix, and mirrors travel on shares and sticks.
 _DEVICES: Final = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789")}
 
@@ -46,7 +44,10 @@ class RunSettings(Struct, frozen=True, kw_only=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job file with everything filled in: both paths absolute, ``datasets`` the enabled ones in the file's order."""
+    """A job file with everything filled in: both paths absolute, ``datasets`` the enabled ones in the file's order.
+
+    ``rereaders`` has for each app what fetches its secret once more (see ``credentials.rereader``).
+    """
 
     path: Path
     output: Path
@@ -54,6 +55,7 @@ class Job(Struct, frozen=True, kw_only=True):
     datasets: tuple[Dataset, ...]
     run: RunSettings
     warnings: tuple[str, ...] = ()
+    rereaders: Mapping[str, Callable[[App], App | None]] = {}
 
     @classmethod
     def load(
@@ -74,19 +76,24 @@ class Job(Struct, frozen=True, kw_only=True):
         path = Path(path).absolute()
         overrides = _from_environment(environ)
         warnings: list[str] = []
+        rereaders: dict[str, Callable[[App], App | None]] = {}
         try:
             document = schema.read(path)
-            apps = {name: _app(name, table) for name, table in document.get("apps", {}).items()}
+            tables = document.get("apps", {})
+            apps = {name: app_tables.unsigned(name, table, path.parent) for name, table in tables.items()}
             datasets = _datasets(document, apps)
-            warnings += filter(None, (_unencrypted(app, datasets) for app in apps.values()))
-            sources = {name: _sources(app, document["apps"][name]) for name, app in apps.items()}
+            for app in apps.values():
+                warnings += app_tables.warnings(app, datasets)
+            sources = {name: app_tables.sources(app, tables[name]) for name, app in apps.items()}
             if secrets or ids:
-                for name, pair in sources.items():
-                    identity, *secret = (
-                        source.resolve(path.parent, environ, warnings.append) for source in pair[: 1 + secrets]
-                    )
-                    apps[name] = replace(apps[name], id=identity, secret=Secret("".join(secret)))
+                fetch = partial(Source.resolve, folder=path.parent, environ=environ, warn=warnings.append)
+                for name, its in sources.items():
+                    apps[name] = app_tables.signed(apps[name], tables[name], its, fetch, secrets=secrets)
                 datasets = tuple(replace(dataset, app=apps[dataset.app.name]) for dataset in datasets)
+            if secrets:
+                rereaders = {
+                    name: credentials.rereader(its.secret, path.parent, environ) for name, its in sources.items()
+                }
         except UsageError as error:
             raise UsageError(f"{path}: {error.message}", causes=error.causes, hint=error.hint) from None
         return cls(
@@ -96,103 +103,8 @@ class Job(Struct, frozen=True, kw_only=True):
             datasets=datasets,
             run=RunSettings(**{**document.get("run", {}), **overrides}),
             warnings=tuple(warnings),
+            rereaders=rereaders,
         )
-
-
-# Apps
-
-
-def _app(name: str, table: Mapping[str, Any]) -> App:
-    """Make the app, without its credentials."""
-    header = schema.header("apps", name)
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{header} is no name for an app", hint="use letters, digits, '.', '_' and '-' only")
-    for key in ("platform", "rate_limit"):
-        if key not in table:
-            raise UsageError(f"{header} needs `{key}`", hint=f"for example {key} = {schema.APP[key].example}")
-    if table["platform"] not in PLATFORMS:
-        close = schema.closest(table["platform"], PLATFORMS) or next(iter(PLATFORMS))
-        raise UsageError(
-            f"{header} `platform` is {table['platform']!r}, known are {', '.join(PLATFORMS)}",
-            hint=f'for example platform = "{close}"',
-        )
-    platform = PLATFORMS[table["platform"]]
-    url = table.get("url", platform.DEFAULT_URL)
-    _demand_address(header, url)
-    rate = None if table["rate_limit"] == "none" else float(table["rate_limit"])
-    _demand_rate(header, url, rate)
-    return App(
-        name=name,
-        platform=platform.NAME,
-        url=url,
-        id="",
-        secret=Secret(""),
-        rate_limit=rate,
-        rate_share=float(table.get("rate_share", 1)),
-        headroom=float(table.get("headroom", HEADROOM)),
-        id_headers=tuple(table.get("id_headers", ())),
-        digest=table.get("digest", ""),
-    )
-
-
-def _sources(app: App, table: Mapping[str, Any]) -> list[credentials.Source]:
-    """Return where the app's id and its secret come from, in this order."""
-    sources = []
-    for key, text_allowed in zip(PLATFORMS[app.platform].CREDENTIAL_KEYS, (True, False), strict=True):
-        header, variable = schema.header("apps", app.name), f"{app.platform}_{key}".upper()
-        if key not in table:
-            raise UsageError(f"{header} needs `{key}`", hint=f'for example {key} = {{ env = "{variable}" }}')
-        sources.append(
-            credentials.parse(table[key], table=header, key=key, variable=variable, text_allowed=text_allowed)
-        )
-    return sources
-
-
-def _demand_address(header: str, url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, url))
-    except ValueError:
-        whole, parts = False, urlsplit("")
-    if "@" in parts.netloc:
-        raise UsageError(
-            f"{header} `url` holds a user name or a password", hint="write the address without what stands before the @"
-        )
-    if not whole or parts.scheme not in {"http", "https"} or "#" in url:
-        # An address with an @ can hold a password, wherever a misspelling has moved it.
-        found = "this one" if "@" in url else rules.shown(url)
-        raise UsageError(
-            f"{header} `url` must be an http or https address without a fragment (#), found {found}",
-            hint='for example url = "https://example.org/service/"',
-        )
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _demand_rate(header: str, url: str, rate_limit: float | None) -> None:
-    if rate_limit is None and not _is_loopback(url):
-        raise UsageError(
-            f'{header} `rate_limit` is "none", but {url} is not on this machine',
-            hint="give the calls per second that the platform grants this app, for example rate_limit = 300",
-        )
-
-
-def _unencrypted(app: App, datasets: Iterable[Dataset]) -> str | None:
-    """Warn of the first address of an app that is called over a network without encryption."""
-    own = [dataset.url or app.url for dataset in datasets if dataset.app.name == app.name] or [app.url]
-    plain = next((url for url in own if urlsplit(url).scheme == "http" and not _is_loopback(url)), None)
-    if not plain:
-        return None
-    return (
-        f"{schema.header('apps', app.name)} {plain} is not encrypted: others on the way can read and change what is "
-        f'sent; if the platform offers https, write url = "https{plain[4:]}"'
-    )
 
 
 # Datasets
@@ -219,7 +131,7 @@ def _demand_names(names: Iterable[str]) -> None:
         folded = name.casefold()
         twin = seen.setdefault(folded, name)
         faults = {
-            "may hold only letters, digits, '.', '_' and '-'": not _NAME.fullmatch(name),
+            "may hold only letters, digits, '.', '_' and '-'": not app_tables.NAME.fullmatch(name),
             f"has {len(name)} characters, more than {NAME_LIMIT}": len(name) > NAME_LIMIT,
             "begins with a dot": name.startswith("."),
             "is taken: the mirror itself uses it": folded == "runs" or folded.startswith("current"),
@@ -243,8 +155,8 @@ def _dataset(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any], a
     settings |= {key: stored(settings[key]) for key, stored in schema.STORED.items() if key in settings}
     settings["params"] = {**defaults.get("params", {}), **table.get("params", {})}
     if "url" in settings:
-        _demand_address(header, settings["url"])
-        _demand_rate(schema.header("apps", app.name), settings["url"], app.rate_limit)
+        app_tables.demand_address(header, settings["url"])
+        app_tables.demand_rate(app, settings["url"])
     dataset = Dataset(name=name, app=app, **{"page_param": platform.PAGE_PARAM, **settings})
     complaint = platform.complaint(dataset)
     if complaint:

@@ -23,6 +23,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 # GB 18030 holds every text of the older two; what platforms call by their names often is GB 18030.
 _CHARSETS: Final = {"utf-8": "utf-8", "gb18030": "gb18030", "gbk": "gb18030", "gb2312": "gb18030"}
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2, `token`
+_HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*(?::([0-9]{1,5}))?")
 
 
 def _tables(section: str) -> Rule:
@@ -37,10 +38,19 @@ def _section(name: str) -> Rule:
     return Rule("a table", lambda value: isinstance(value, dict), f"[{name}]")
 
 
+def _is_host(value: str) -> bool:
+    found = _HOST.fullmatch(value)
+    return found is not None and 0 < int(found[1] or 1) < 2**16
+
+
+def _is_path(value: Any) -> bool:  # noqa: ANN401 - anything that TOML can hold
+    return rules.is_line(value) and bool(value) and not value.startswith("~")
+
+
 _TOP: Final[Mapping[str, Rule]] = {
     "output": Rule(
         'the path of a folder, without "~"',
-        lambda value: rules.is_line(value) and bool(value) and not value.startswith("~"),
+        _is_path,
         f'"{DEFAULT_OUTPUT}"',
     ),
     "apps": _tables("apps"),
@@ -64,6 +74,19 @@ APP: Final[Mapping[str, Rule]] = {
         '["x-tif-passid"]',
     ),
     "digest": rules.word("md5", "md5-16"),
+    # What kind of text it is, is judged elsewhere: it can hold a password by mistake, which must not be shown.
+    "proxy": Rule(
+        'an address, a table with `url`, `user` and `password`, or "env"',
+        lambda value: isinstance(value, str | dict),
+        '"http://proxy:3128"',
+    ),
+    "ca_file": Rule('the path of a file, without "~"', _is_path, '"authority.pem"'),
+    "legacy_tls": rules.flag("true"),
+    "host": Rule(
+        "the name of a host, with a port if need be",
+        lambda value: isinstance(value, str) and _is_host(value),
+        '"rio.wuhan.gov.cn"',
+    ),
 }
 _DATASET: Final[Mapping[str, Rule]] = {
     "app": rules.text('"wuhan"'),
@@ -106,6 +129,11 @@ RUN: Final[Mapping[str, Rule]] = {
     "max_calls": rules.whole(1, example="1000"),
 }
 _CREDENTIAL: Final = Rule("a credential", lambda _: True, "")  # judged in full, and without being shown, elsewhere
+_PROXY: Final[Mapping[str, Rule]] = {
+    "url": _CREDENTIAL,  # as it can hold one by mistake
+    "user": Rule("a text on one line without a colon", lambda value: rules.is_line(value) and ":" not in value, '"me"'),
+    "password": _CREDENTIAL,
+}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -138,6 +166,11 @@ def read(path: Path) -> dict[str, Any]:
 def header(section: str, name: str) -> str:
     """Return a table's name as it stands in the file, such as ``[apps.wuhan]``."""
     return f"[{section}.{_quoted(name)}]"
+
+
+def proxy_header(name: str) -> str:
+    """Return the name of an app's table for its proxy, which may stand in one line or as a table of its own."""
+    return f"{header('apps', name)[:-1]}.proxy]"
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
@@ -177,6 +210,8 @@ def _walk(document: Mapping[str, Any]) -> Iterator[_Table]:
     for name, table in document.get("apps", {}).items():
         platforms[name] = tuple(each for each in every if table.get("platform", "") == each.NAME) or every
         yield _Table(header("apps", name), table, _app_rules(platforms[name]))
+        if isinstance(table.get("proxy"), dict):
+            yield _Table(proxy_header(name), table["proxy"], _PROXY)
     used = tuple(dict.fromkeys(each for some in platforms.values() for each in some)) or every
     yield _Table("[defaults]", defaults, dataset_rules(used))
     for name, table in document.get("datasets", {}).items():

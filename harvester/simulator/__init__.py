@@ -10,6 +10,7 @@ from harvester.simulator.config import (
     Config,
     parse_steps,
 )
+from harvester.simulator.faults import Fault, parse_fault
 from harvester.simulator.limits import KINDS, Limit, SlidingLog, make_limit
 from harvester.simulator.quirks import Change, Quirks, parse_quirks
 from harvester.simulator.server import Simulator, serve
@@ -27,6 +28,7 @@ __all__ = [
     "AppStats",
     "Change",
     "Config",
+    "Fault",
     "Limit",
     "Quirks",
     "SimulatedTable",
@@ -34,6 +36,7 @@ __all__ = [
     "SlidingLog",
     "Stats",
     "make_limit",
+    "parse_fault",
     "parse_quirks",
     "parse_steps",
     "serve",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from harvester.errors import UsageError
+from harvester.simulator.faults import Fault
 from harvester.simulator.gate import make_quota
 from harvester.simulator.generated import MAX_ROWS
 from harvester.simulator.limits import KINDS, make_limit
@@ -46,7 +47,7 @@ class Config:
         platforms: which to play, of ``wuhan`` and ``sipop``.
         rows: rows of each generated dataset.
         data: a file (see ``files.load``) to serve through either platform instead of the generated datasets.
-        seed: other seeds give other rows, other jitter and other proxy errors.
+        seed: other seeds give other rows, other jitter, other proxy errors and faults.
         rate_limit: calls per second that each app is granted; None for no limit.
         limit_kind: how these are counted, see ``limits.KINDS``.
         schedule: other rates, each with the seconds since the app's first call; 0 refuses everything.
@@ -58,6 +59,7 @@ class Config:
         refuse_with: calls over a limit get the platform's own ``code``, or HTTP ``429``.
         retry_after: the ``Retry-After`` of a 429: ``N`` for so many seconds, ``date:N`` for the date of that moment.
         proxy_errors: share of calls, from 0 to 1, that get an error page with a wrong date from a proxy instead.
+        faults: what goes wrong with calls on the wire, how often and when, see ``faults.KINDS``.
         host: a loopback address.
         port: 0 for any free one.
         quirks: what is wrong with a dataset, by the name of its interface or method; under the empty name with all
@@ -85,6 +87,7 @@ class Config:
     refuse_with: RefuseWith = "code"
     retry_after: str = ""
     proxy_errors: float = 0.0
+    faults: tuple[Fault, ...] = ()
     host: str = "127.0.0.1"
     port: int = 0
     quirks: Mapping[str, Quirks] = field(default_factory=dict)

@@ -18,12 +18,14 @@ from harvester.errors import LocalError, UsageError
 from harvester.simulator import config as registered
 from harvester.simulator import files, jobfile
 from harvester.simulator.config import Config
-from harvester.simulator.gate import Call, Gate, RegisteredApp, make_quota
+from harvester.simulator.faults import OF_THE_PORT, Fault, Faults, script
+from harvester.simulator.gate import Answer, Call, Gate, RegisteredApp, make_quota
 from harvester.simulator.generated import DATASETS, GeneratedTable
 from harvester.simulator.limits import Limit, ScheduledLimit, Steps, make_limit
 from harvester.simulator.sipop import SipopGate
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
+from harvester.simulator.wire import Port, Scripted
 from harvester.simulator.wuhan import WuhanGate
 
 WUHAN_PATH: Final = "/ebus/kftp/v1/service/"
@@ -54,10 +56,12 @@ class Simulator:
         self.url = ""
         self._gates: dict[str, Gate] = {}
         self._runner: web.ServerRunner | None = None
+        self._port: Port | None = None
         self._date = (0, "")
         self._latency = Steps(self.config.latency, self.config.latency_schedule)
         self._jitter = Random(f"{self.config.seed} jitter")  # noqa: S311 - to be repeatable
         self._proxy = Random(f"{self.config.seed} proxy")  # noqa: S311 - as above
+        self._faults = Faults(self.config.faults, self.config.seed)
         self._slow = bool(self.config.latency or self.config.latency_schedule or self.config.slow_pages)
 
     async def __aenter__(self) -> Self:
@@ -76,10 +80,13 @@ class Simulator:
                 hint=f"there are {', '.join(sorted(names))}",
             )
         self._gates = {platform: self._gate(platform) for platform in config.platforms}
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=GRACE)
+        # Who has left gets no further bytes of an answer that goes wrong.
+        server = web.Server(self._handle, access_log=None, handler_cancellation=bool(self._faults))
+        runner = web.ServerRunner(server, shutdown_timeout=GRACE)
         await runner.setup()
+        self._port = Port(runner, config.host, config.port)
         try:
-            await web.TCPSite(runner, config.host, config.port).start()
+            await self._port.open()
         except OSError as error:
             await runner.cleanup()
             raise LocalError(
@@ -95,9 +102,12 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening; calls in flight are dropped."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is not None and self._port is not None:
+            try:
+                await self._port.close()
+            finally:
+                await runner.cleanup()
 
     def current_rows(self, platform: str, name: str, size: int | None = None) -> list[bytes]:
         """Return what a walk over all pages of a dataset would bring from now on: the rows that a mirror can hold.
@@ -140,7 +150,7 @@ class Simulator:
             return ScheduledLimit(make, config.rate_limit, config.schedule)
         return make(config.rate_limit)
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         config = self.config
         path = request.raw_path.partition("?")[0]
         platform, service = _route(path)
@@ -150,19 +160,30 @@ class Simulator:
         if request.method != "POST":
             return web.Response(status=405, headers={"Allow": "POST", "Date": self._http_date(config.clock())})
         sent = await request.read()
+        fault = self._faults.draw(config.timer()) if self._faults else None
         if config.jitter:
             await asyncio.sleep(self._jitter.uniform(0.0, config.jitter))
         tick, now = config.timer(), config.clock()
         if config.proxy_errors and self._proxy.random() < config.proxy_errors:
             return self._proxy_error(now)
-        answer = gate.answer(Call(service, request.headers, sent, now, tick))
+        early = fault is not None and fault.early
+        answer = Answer(b"") if early else gate.answer(Call(service, request.headers, sent, now, tick))
         if self._slow:
             await asyncio.sleep(self._latency.at(tick) + config.slow_pages * answer.page / 1000)
             now = config.clock()
+        if fault is not None:
+            return self._fail(fault, answer.body, now, tick)
         if answer.over_limit and config.refuse_with == "429":
             return self._too_many(now)
         headers = {"Content-Type": answer.content_type or JSON_TYPE, "Date": self._http_date(now)}
         return web.Response(body=answer.body, headers=headers)
+
+    def _fail(self, fault: Fault, body: bytes, now: float, tick: float) -> web.StreamResponse:
+        self.stats.faults[fault.kind] += 1
+        if fault.kind in OF_THE_PORT and self._port is not None:
+            wait = self._faults.shut_until(fault, tick) - tick
+            self._port.shut(asyncio.get_running_loop().time() + wait, drop=fault.kind == "restart")
+        return Scripted(script(fault.kind, body, self._http_date(now)))
 
     def _proxy_error(self, now: float) -> web.Response:
         self.stats.proxy_errors += 1

@@ -121,7 +121,8 @@ class Stats:
     refused are not among them, those that a quirk gave no rows or a failure are. ``pages`` holds how often each page
     was asked for, ``dataset_calls`` the calls for all its pages, ``beyond`` those for pages behind the last one of
     that moment (of an empty dataset: behind the first). ``proxy_errors`` are calls that never reached a platform, and
-    no app's.
+    no app's. ``faults`` holds by kind how many calls something went wrong with on the wire; unless the fault was an
+    early one, the call is an app's as well.
     """
 
     def __init__(self, *, max_pages: int = MAX_PAGES) -> None:
@@ -129,6 +130,7 @@ class Stats:
         self.pages: dict[str, dict[int, int]] = {}
         self.dataset_calls: Counter[str] = Counter()
         self.beyond: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages = max_pages
 
@@ -154,7 +156,7 @@ class Stats:
         """Start again from zero; what the platforms remember (nonces, windows) is not touched."""
         for app in self.apps.values():
             app.clear()
-        for counts in (self.pages, self.dataset_calls, self.beyond):
+        for counts in (self.pages, self.dataset_calls, self.beyond, self.faults):
             counts.clear()
         self.pages_not_listed = self.proxy_errors = 0
         self._room = self._max_pages
@@ -198,4 +200,5 @@ class Stats:
             "beyond": self.beyond,
             "pages_not_listed": self.pages_not_listed,
             "proxy_errors": self.proxy_errors,
+            "faults": self.faults,
         }

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from harvester.errors import DamagedError, LocalError
+from harvester.errors import LocalError
 from harvester.shard import Layout, ShardEntry
-from harvester.store.durable import repair_hint
+from harvester.store.durable import LostError, fresh_hint
 
 CHECKPOINT: Final = "checkpoint.json"
 FORMAT: Final = "harvester-checkpoint"
@@ -58,7 +58,7 @@ def decode(data: bytes, source: Path) -> Checkpoint:
         source: its path, for messages.
 
     Raises:
-        DamagedError: it is not what was written.
+        LostError: it is not what was written.
         LocalError: a newer version of the program wrote it.
     """
     try:
@@ -71,7 +71,7 @@ def decode(data: bytes, source: Path) -> Checkpoint:
     if envelope.version > VERSION:
         raise LocalError(
             f"cannot continue from {source}: it has version {envelope.version}, this program knows {VERSION}",
-            hint=f"upgrade harvester; or {repair_hint(source.parent)}",
+            hint=f"upgrade harvester; or {fresh_hint(source.parent)}",
         )
     try:
         return msgspec.convert(orjson.loads(body), Checkpoint)
@@ -83,9 +83,9 @@ def _checksum(version: int, body: bytes) -> str:
     return sha256(b"%b %d\n%b" % (FORMAT.encode(), version, body)).hexdigest()
 
 
-def _damaged(source: Path, reason: str) -> DamagedError:
-    return DamagedError(
+def _damaged(source: Path, reason: str) -> LostError:
+    return LostError(
         f"cannot read {source}: it is damaged",
         causes=[reason],
-        hint=repair_hint(source.parent),
+        hint=fresh_hint(source.parent),
     )

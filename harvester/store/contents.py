@@ -83,6 +83,11 @@ class Contents:
                 records = Journal(self._folder, self.layout, int(match[1])).scan().records
                 yield from {record.page for record in records}
 
+    def journal_bytes(self) -> int:
+        """Return how much room the journals take."""
+        found = (self._folder.stat(name) for name in self._folder.names() if JOURNAL_FILE.fullmatch(name))
+        return sum(journal.st_size for journal in found if journal is not None)
+
     def digest_of(self, page: int) -> bytes:
         """Return the 16 bytes that stand for a page's lines, by one read of the index; empty if there are none.
 

@@ -21,13 +21,15 @@ from typing import Any, Final, Self
 
 import orjson
 
-from harvester.errors import LocalError, LockedError
+from harvester.errors import DamagedError, LocalError, LockedError
 
 TEMPORARY: Final = ".tmp-"
 """What the name of every file begins with while nothing may refer to it."""
 
 _MODE: Final = 0o666  # less the umask
 _SAFE: Final = os.O_CLOEXEC | os.O_NOFOLLOW
+_BLOCK: Final = 2**20
+_NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _HINTS: Final = {
     errno.ENOSPC: "free some space, then run again; everything fetched so far is kept",
     errno.EDQUOT: "free some space or raise the quota, then run again; everything fetched so far is kept",
@@ -37,6 +39,7 @@ _HINTS: Final = {
     errno.ELOOP: "replace the symbolic link by a real file or folder",
     errno.EMFILE: "raise the limit on open files (`ulimit -n`) or lower `concurrency`",
     errno.ENOLCK: "the file system has no locks; choose another place with `--output DIR`",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), then run again",
     errno.EIO: "look at the system's log: the disk reports errors",
 }
 
@@ -52,14 +55,23 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         raise LocalError(f"cannot {doing} {path}: {reason}", hint=hint) from error
 
 
-def fresh_run(dataset: Path) -> str:
-    """Return the command that begins a new snapshot in the folder of a dataset; its job file is not known here."""
-    return f"harvester run JOB --dataset {shlex.quote(dataset.resolve().name)} --fresh"
+class LostError(DamagedError):
+    """Damage that reading pages again cannot mend: what says to which dataset they belong is gone."""
 
 
 def repair_hint(snapshot: Path) -> str:
-    """Say how to go on when a snapshot does not hold what was written."""
-    return f"`{fresh_run(snapshot.resolve().parent)}` makes a new snapshot; this one stays as it is"
+    """Say how to go on when files of a snapshot are not what was written, and asking for pages again mends that."""
+    return f"`{_run(snapshot, '--repair')}` fetches what is damaged, and nothing else, again"
+
+
+def fresh_hint(snapshot: Path) -> str:
+    """Say how to go on when a snapshot cannot be mended."""
+    return f"`{_run(snapshot, '--fresh')}` makes a new snapshot; this one stays as it is"
+
+
+def _run(snapshot: Path, option: str) -> str:
+    """Return a command for the dataset that a snapshot is of; its job file is not known here."""
+    return f"harvester run JOB --dataset {shlex.quote(snapshot.resolve().parent.name)} {option}"
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -169,6 +181,28 @@ class Folder:
         """Give a file new content: after a stop at any time it holds either the old or the new."""
         with self.replacing(name) as fd:
             write_all(fd, data)
+
+    def take(self, name: str, source: Folder) -> None:
+        """Have a file of another folder here too, under the same name; durable after the next ``sync``.
+
+        It is one file with two names then, so neither folder may ever write into it; a copy where the file system has
+        no second names.
+        """
+        with explained("write", self.path / name):
+            try:
+                os.link(source.path / name, name, dst_dir_fd=self._fd)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                return
+        self.copy(name, source)
+
+    def copy(self, name: str, source: Folder) -> None:
+        """Copy a file of another folder, durably."""
+        with source.opened(name, os.O_RDONLY, "read") as old, self.replacing(name) as new:
+            while block := os.read(old, _BLOCK):
+                write_all(new, block)
 
     def replace_link(self, name: str, target: str) -> bool:
         """Give a symbolic link a new target; False where the file system has no such links."""

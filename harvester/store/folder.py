@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from harvester.errors import DamagedError
-from harvester.store.durable import TEMPORARY, Folder, explained, fresh_run, locked, make_folder
+from harvester.store.durable import TEMPORARY, Folder, explained, locked, make_folder, repair_hint
 
 CURRENT: Final = "current.json"
 CURRENT_LINK: Final = "current"
@@ -68,7 +68,7 @@ class DatasetFolder:
             if name is None or folder.stat(name) is None:
                 raise DamagedError(
                     f"cannot read {self.path / CURRENT}: it does not name a snapshot that is here",
-                    hint=f"`{fresh_run(self.path)}` makes and publishes a new snapshot",
+                    hint=repair_hint(self.path / CURRENT),
                 )
             return name
 

@@ -12,9 +12,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from harvester.errors import DamagedError
+from harvester.errors import DamagedError, LocalError
 from harvester.model import Page
 from harvester.shard import (
+    JOURNAL_VERSION,
     PAGE_HEADER_MAX,
     JournalContent,
     Layout,
@@ -26,7 +27,7 @@ from harvester.shard import (
     parse_page_header,
     read_journal,
 )
-from harvester.store.durable import Folder, explained, read_at, repair_hint, sync, write_all
+from harvester.store.durable import Folder, explained, fresh_hint, read_at, repair_hint, sync, write_all
 
 
 class Journal:
@@ -117,7 +118,11 @@ class Journal:
             self.rewrite((record.page, Page(lines, record.rows)) for record, lines in self.read(kept))
 
     def scan(self) -> JournalContent:
-        """Read and check the whole file as it lies there; changes neither it nor what is held in memory."""
+        """Read and check the whole file as it lies there; changes neither it nor what is held in memory.
+
+        Raises:
+            LocalError: a newer version wrote it, or it cannot be read.
+        """
         with self._folder.opened(self.name, os.O_RDONLY, "read") as fd:
             return self._parse(fd, os.fstat(fd).st_size)
 
@@ -136,7 +141,7 @@ class Journal:
         """
         with self._folder.opened(self.name, os.O_RDWR, "recover") as fd:
             size = os.fstat(fd).st_size
-            records, good, damage = self._parse(fd, size)
+            records, good, damage, _ = self._parse(fd, size)
             if damage and not repair:
                 raise self._damaged(damage.offset, f"{damage.reason} ({damage.length} bytes)")
             if good < size:
@@ -153,7 +158,14 @@ class Journal:
         if not size:  # an empty file cannot be mapped
             return read_journal(b"", self._shard, self.pages)
         with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-            return read_journal(view, self._shard, self.pages)
+            content = read_journal(view, self._shard, self.pages)
+        if content.version > JOURNAL_VERSION:
+            raise LocalError(
+                f"cannot continue from {self._folder.path / self.name}: it has version {content.version}, this program "
+                f"knows {JOURNAL_VERSION}",
+                hint=f"upgrade harvester; or {fresh_hint(self._folder.path)}",
+            )
+        return content
 
     def _page(self, fd: int, page: int) -> tuple[PageRecord, bytes]:
         offset = self._offsets[page - self.pages.start]

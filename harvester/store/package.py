@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from harvester.errors import DamagedError
 from harvester.shard import Compression, Layout, ShardEntry
 from harvester.store.checkpoint import Checkpoint
-from harvester.store.durable import Folder, repair_hint
+from harvester.store.durable import Folder, LostError, fresh_hint
 
 PACKAGE: Final = "datapackage.json"
 
@@ -73,7 +72,7 @@ def read_package(folder: Folder) -> Checkpoint:
     ``end`` is None and the layout is one that gives the same shards.
 
     Raises:
-        DamagedError: it is missing, cannot be read, or contradicts itself.
+        LostError: it is missing, cannot be read, or contradicts itself.
     """
     try:
         package = msgspec.json.decode(folder.read(PACKAGE) or b"", type=_Package)
@@ -125,5 +124,5 @@ def _entry(folder: Folder, layout: Layout, number: int, resource: _Resource) -> 
     )
 
 
-def _damaged(folder: Folder, what: str, reason: str) -> DamagedError:
-    return DamagedError(f"cannot read {folder.path}: {what}", causes=[reason], hint=repair_hint(folder.path))
+def _damaged(folder: Folder, what: str, reason: str) -> LostError:
+    return LostError(f"cannot read {folder.path}: {what}", causes=[reason], hint=fresh_hint(folder.path))

@@ -42,6 +42,24 @@ def leftovers(names: Iterable[str], layout: Layout | None, last: int | None, sea
     return found
 
 
+def strangers(names: Iterable[str], layout: Layout, sealed: Iterable[int]) -> list[str]:
+    """Return files named like shards or journals that are neither: the wrong compression, or of a shard long gone.
+
+    Args:
+        names: all files of the snapshot, without ``leftovers``.
+        layout: of the snapshot.
+        sealed: the numbers of the shards that the checkpoint has.
+    """
+    ours = {layout.shard_name(shard) for shard in sealed}
+    return [
+        name
+        for name in names
+        if (match := SHARD_FILE.fullmatch(name) or JOURNAL_FILE.fullmatch(name))
+        and name not in ours
+        and name != layout.journal_name(int(match[1]))
+    ]
+
+
 def changed_shards(
     folder: Folder, layout: Layout, sealed: dict[int, ShardEntry], *, thorough: bool = False
 ) -> dict[int, str]:

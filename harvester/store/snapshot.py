@@ -5,20 +5,24 @@ Everything here waits for the disk, so one thread calls it. Formats and the orde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
-from harvester.errors import DamagedError, LocalError
+from harvester.errors import LocalError
 from harvester.shard import JOURNAL_FILE, Layout
 from harvester.store.checkpoint import CHECKPOINT, Checkpoint, encode
 from harvester.store.contents import read_checkpoint
-from harvester.store.durable import TEMPORARY, Folder, make_folder, repair_hint
+from harvester.store.durable import TEMPORARY, Folder, LostError, fresh_hint, make_folder
 from harvester.store.filling import Filling
+from harvester.store.index import INDEX
 from harvester.store.journal import Journal
 from harvester.store.package import PACKAGE, read_package
-from harvester.store.recovery import changed_shards, demand_none, in_words
+from harvester.store.recovery import changed_shards, demand_none, in_words, strangers
 from harvester.store.sealed import hash_fault
 from harvester.store.shardfile import require
 
@@ -37,7 +41,7 @@ class Kept(NamedTuple):
 class Snapshot(Filling):
     """A snapshot that is begun, or continued: then ``recover`` comes before anything is added.
 
-    ``open`` needs the checkpoint of one that is unfinished; ``from_package`` opens a finished one.
+    ``open`` needs the checkpoint of one that is unfinished; ``from_package`` begins one with what a finished one holds.
     """
 
     @classmethod
@@ -48,38 +52,41 @@ class Snapshot(Filling):
             LocalError: there is such a folder already, or it cannot be made.
         """
         content = Checkpoint(identity=identity, created=created, layout=None, end=None, notes={}, sealed=[])
-        make_folder(path.parent)
-        draft = path.with_name(TEMPORARY + path.name)
-        with Folder(path.parent) as above:
-            if above.stat(path.name) is not None:
-                raise LocalError(f"cannot create {path}: it is there already", hint="run again in a second")
-            make_folder(draft)
-            with Folder(draft) as folder:
-                folder.replace(CHECKPOINT, encode(content))
-            above.rename(draft.name, path.name)
+        with _appearing(path, content):
+            pass
         return cls(Folder(path), content)
 
     @classmethod
-    def from_package(cls, path: Path) -> Snapshot:
-        """Open a finished snapshot again, durably: from here on it has a checkpoint and is continued like any other.
+    def from_package(cls, finished: Path, path: Path, notes: dict[str, Any] | None = None) -> Snapshot:
+        """Begin a snapshot that holds what a finished one does, to be repaired; the finished one stays as it is.
 
-        ``recover`` then reads every shard, since the package does not say when they were written.
+        It appears together with its checkpoint. Shards are the same files under a second name, so this takes little
+        time and room. ``recover`` then reads every one of them, since a package does not say when they were written.
+
+        Args:
+            finished: the folder of the finished snapshot.
+            path: the folder of the new one, beside it.
+            notes: the caller's own, beside those that the package holds.
 
         Raises:
-            ValueError: it is open already.
             DamagedError: its data package is missing or damaged.
-            LocalError: its data package does not hold what it takes.
+            LocalError: there is a new folder already, it cannot be made, or the package does not hold what it takes.
         """
-        with Folder(path) as folder:
-            if folder.is_file(CHECKPOINT):
-                raise ValueError(f"{path} is open already")
-            content = read_package(folder)
+        with Folder(finished) as source:
+            content = read_package(source)
             if content.end is None:
                 raise LocalError(
-                    f"cannot repair {path}: the version of harvester that wrote it did not record how",
-                    hint=repair_hint(path),
+                    f"cannot repair {finished}: the version of harvester that wrote it did not record how",
+                    hint=fresh_hint(finished),
                 )
-            folder.replace(CHECKPOINT, encode(content))
+            content = replace(content, notes=content.notes | (notes or {}))
+            with _appearing(path, content) as draft:
+                names = (content.layout.shard_name(entry.number) for entry in content.sealed) if content.layout else ()
+                for name in names:
+                    if source.is_file(name):
+                        draft.take(name, source)
+                if source.is_file(INDEX):
+                    draft.copy(INDEX, source)
         return cls(Folder(path), content)
 
     def finish(self, package: dict[str, Any]) -> None:
@@ -162,9 +169,7 @@ class Snapshot(Filling):
     def _recorded(cls, folder: Folder) -> Checkpoint:
         found = read_checkpoint(folder)
         if found is None:
-            raise DamagedError(
-                f"cannot continue {folder.path}: there is no {CHECKPOINT}", hint=repair_hint(folder.path)
-            )
+            raise LostError(f"cannot continue {folder.path}: there is no {CHECKPOINT}", hint=fresh_hint(folder.path))
         return found
 
     def _settle(self) -> None:
@@ -177,6 +182,8 @@ class Snapshot(Filling):
         """Refuse shards and an index that are not what was recorded; or take apart the shards concerned."""
         if repair:
             self._index.mend()
+            for name in strangers(self._folder.names(), layout, self.sealed):
+                self._folder.unlink(name)
         faults = changed_shards(self._folder, layout, self.sealed, thorough=repair)
         if repair:
             for shard in faults:
@@ -187,10 +194,29 @@ class Snapshot(Filling):
 
     def _replay(self, shard: int, *, repair: bool) -> dict[int, Kept]:
         if self.layout is None:  # it is durable before the first journal is
-            raise DamagedError(f"{self.path} has a journal of shard {shard} but no layout", hint=repair_hint(self.path))
+            raise LostError(f"{self.path} has a journal of shard {shard} but no layout", hint=fresh_hint(self.path))
         journal = Journal(self._folder, self.layout, shard)
         records = journal.replay(repair=repair)
         self._journals[shard] = journal
         last = journal.pages[-1] if self.last is None else self.last
         journal.keep_until(last)
         return {record.page: Kept(record.page, record.rows, record.digest) for record in records if record.page <= last}
+
+
+@contextmanager
+def _appearing(path: Path, content: Checkpoint) -> Iterator[Folder]:
+    """Make a snapshot's folder: the block may fill it; then it gets its checkpoint and, all at once, its name.
+
+    Raises:
+        LocalError: there is such a folder already, or it cannot be made.
+    """
+    make_folder(path.parent)
+    draft = path.with_name(TEMPORARY + path.name)
+    with Folder(path.parent) as above:
+        if above.stat(path.name) is not None:
+            raise LocalError(f"cannot create {path}: it is there already", hint="run again in a second")
+        make_folder(draft)
+        with Folder(draft) as folder:
+            yield folder
+            folder.replace(CHECKPOINT, encode(content))
+        above.rename(draft.name, path.name)

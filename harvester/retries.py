@@ -1,0 +1,52 @@
+"""How many calls of an app may be repetitions: a tenth of them, and one a second besides.
+
+Beyond that, repeating makes matters worse for a platform that fails under load. A mirror can wait, so what exceeds the
+budget is put off, never refused.
+"""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Final
+
+SHARE: Final = 0.1  # of all calls
+FLOOR: Final = 1.0  # a second
+WINDOW: Final = 60.0  # seconds for which what was not used is kept
+
+
+class RetryBudget:
+    """Repetitions that may still be made; ``now`` is a monotonic reading in seconds.
+
+    What was saved is bounded by what ``WINDOW`` seconds bring in. So between any two moments ``t`` seconds apart, with
+    ``n`` calls made, at most ``SHARE * n + FLOOR * t`` repetitions may go at once beside what was saved before. Further
+    ones are told to wait for as long as the missing will take to come in at the present rate of calls.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._stock = FLOOR * WINDOW
+        self._recent = 0.0  # calls; each fades with the time constant WINDOW
+        self._seconds = 0.0  # that they were made in, which fade like them
+        self._at = now
+
+    def called(self, now: float) -> None:
+        """Note a call, whatever it is for."""
+        self._advance(now)
+        self._recent += 1
+        self._stock = min(self._stock + SHARE, self._most)
+
+    def delay(self, now: float) -> float:
+        """Take one repetition out; return the seconds until it may go."""
+        self._advance(now)
+        self._stock -= 1
+        return max(0.0, -self._stock / (FLOOR + SHARE * self._recent / max(1.0, self._seconds)))
+
+    @property
+    def _most(self) -> float:
+        return FLOOR * WINDOW + SHARE * self._recent
+
+    def _advance(self, now: float) -> None:
+        passed, self._at = max(0.0, now - self._at), max(now, self._at)
+        faded = exp(-passed / WINDOW)
+        self._recent *= faded
+        self._seconds = self._seconds * faded + WINDOW * (1 - faded)
+        self._stock = min(self._stock + FLOOR * passed, self._most)
