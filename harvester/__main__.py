@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from harvester.errors import Exit
 
@@ -13,13 +14,22 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+_STDERR: Final = 2
+_GONE: Final = {errno.EPIPE, errno.EIO}  # a reader that has left, a terminal that was closed
+
+
 class _Stream(io.FileIO):
-    """A standard stream whose reader may leave: what is written after that goes nowhere, and the work goes on."""
+    """A standard stream whose reader may leave: what is written after that goes nowhere, and the work goes on.
+
+    Words for people, on standard error, may be lost to a full disk too; data may not.
+    """
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in _GONE and self.fileno() != _STDERR:
+                raise
             with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of ours
                 os.dup2(nowhere.fileno(), self.fileno())
             return memoryview(data).nbytes

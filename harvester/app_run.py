@@ -31,12 +31,15 @@ from harvester.slots import SharedSlots, path_for, state_folder
 from harvester.writer import Writer
 
 UNPACED: Final = 64  # calls in flight where no rate limit says how many are of use
+OTHER_FILES: Final = 32  # open files beside connections: the interpreter's, the log, what is written just now
+DATASET_FILES: Final = 4  # the same for each dataset: its folders, lock, index, ledger
 DRAIN: Final = 5.0  # seconds that calls in flight get when the run is told to stop
 
 
-def descriptors() -> int:
-    """Return how many files and sockets this process may have open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def calls_possible(apps: int, datasets: int) -> int:
+    """Return for how many calls in flight each app has descriptors, after those that the store and the rest need."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(1, (files - OTHER_FILES - DATASET_FILES * datasets) // max(1, apps))
 
 
 def pacer_for(app: App, patience: float, events: Events) -> Pacer:
@@ -88,6 +91,7 @@ class AppRun:
         events: told of everything.
         writer: makes pages durable.
         reread: fetches the app's secret once more (``Job.rereaders``).
+        most: calls in flight that this process has descriptors for.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class AppRun:
         events: Events,
         writer: Writer,
         reread: Callable[[App], App | None] | None = None,
+        most: int = MOST,
     ) -> None:
         self.app = app
         self.members = members
@@ -110,11 +115,11 @@ class AppRun:
         self._budget = budget
         self._schedule = Schedule(members, budget, counter)
         self._concurrency = None
-        self._slots = UNPACED
+        self._slots = min(UNPACED, most)
         if settings.concurrency != "auto":
-            self._slots = settings.concurrency
+            self._slots = min(settings.concurrency, most)
         elif app.rate_limit is not None:
-            self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, descriptors() // 2))
+            self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, most))
             self._slots = self._concurrency.slots
         self._wanted = self._slots  # what they are while nothing is short
         self._group = asyncio.TaskGroup()

@@ -35,7 +35,7 @@ counter: Final[Callable[[], float]] = (
 
 
 NETWORK_LOGIN: Final = 511  # what only somebody between us and the platform may answer (RFC 6585, section 6)
-_PASSWORD_FIELD: Final = re.compile(rb"<input\b[^<>]{0,500}\btype\s*=\s*[\"']?password\b", re.IGNORECASE)
+_PASSWORD_FIELD: Final = re.compile(rb"<input\b[^<>]*\btype\s*=\s*[\"']?password\b", re.IGNORECASE)
 
 
 class Keep(Struct, frozen=True, gc=False):
@@ -218,7 +218,7 @@ class Caller:
         if not self._is_the_pages(verdict, subject.failures.get(page), subject.health, sent):
             subject.health.turn_down(counter(), None if error.local else sent)
             return Again(verdict, ours=ours, local=error.local)
-        decision = self._charged(verdict, page, subject, fault=not ours)
+        decision = self._charged(verdict, page, subject, fault=not ours, sent=not error.local)
         return replace(decision, ours=ours, local=error.local) if isinstance(decision, Again) else decision
 
     def _failed(self, verdict: Verdict, reply: Reply, page: int, subject: Subject, sent: float) -> Decision:
@@ -246,14 +246,18 @@ class Caller:
         return self._charged(verdict, page, subject, body)
 
     def _charged(
-        self, verdict: Verdict, page: int, subject: Subject, body: bytes = b"", *, fault: bool = True
+        self, verdict: Verdict, page: int, subject: Subject, body: bytes = b"", *, fault: bool = True, sent: bool = True
     ) -> Decision:
-        """Ask for a page again after a while, or no more if it has failed too often; not ``fault``: that costs none."""
+        """Ask for a page again after a while, or no more if it has failed too often.
+
+        What is not the platform's ``fault`` costs the page nothing, and what was not ``sent`` is no repetition.
+        """
         now, before = counter(), subject.failures.get(page)
         count = (0 if before is None else before.count) + fault
         subject.failures[page] = Failures(count, now)
         if not fault or count < min(self._attempts, verdict.tries or self._attempts):
-            return Again(verdict, after=max(backoff(max(1, count), self._random), self._retries.delay(now)))
+            delay = self._retries.delay(now) if sent else 0.0
+            return Again(verdict, after=max(backoff(max(1, count), self._random), delay))
         return Refuse(verdict) if verdict.then == "refused" else Leave(verdict, body if verdict.quarantine else b"")
 
     def _is_the_pages(self, verdict: Verdict, before: Failures | None, health: Health, sent: float) -> bool:

@@ -93,6 +93,7 @@ def main() -> None:
 @click.option("--output", type=PATH, metavar="DIR", help="Instead of the job file's `output`.")
 @click.option("--max-pages", type=click.IntRange(1), metavar="N", help="Stop after N pages of this run.")
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Stop after N calls of this run.")
+@click.option("--repair", is_flag=True, help="Look for damage; fetch what is damaged again, and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="Every event.")
 @JSON
@@ -104,6 +105,7 @@ def run_(  # noqa: PLR0913 - one argument per option
     output: Path | None,
     max_pages: int | None,
     max_calls: int | None,
+    repair: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -111,8 +113,10 @@ def run_(  # noqa: PLR0913 - one argument per option
     """Mirror: continue an open snapshot, start the first one, or say how old the mirror is."""
     from harvester.harvest import Options, mirror  # noqa: PLC0415
 
+    if fresh and repair:
+        raise UsageError("--repair mends what is there, --fresh leaves it alone", hint="choose one of them")
     job = _load(job_file, output=output)
-    options = Options(fresh=fresh, datasets=datasets, max_pages=max_pages, max_calls=max_calls)
+    options = Options(fresh=fresh, datasets=datasets, max_pages=max_pages, max_calls=max_calls, repair=repair)
     result = _with_progress(
         lambda events, interrupt: mirror(job, options, events=events, interrupt=interrupt), quiet=quiet, verbose=verbose
     )
@@ -237,12 +241,12 @@ def verify(path: Path, *, as_json: bool) -> int:
     """
     from msgspec.structs import asdict  # noqa: PLC0415
 
-    from harvester.status import dataset_folders  # noqa: PLC0415
+    from harvester.status import dataset_folders, way_out  # noqa: PLC0415
     from harvester.store.verify import is_snapshot, snapshots_in  # noqa: PLC0415
 
     found: dict[str, Verification] = {}
     codes: list[Exit] = []
-    damaged: list[str] = []
+    ways: dict[str, list[str]] = {"--repair": [], "--fresh": [], "": []}  # out of it, and the datasets that it is for
     single = is_snapshot(path)
     for folder in [path] if single else dataset_folders(path):
         dataset = (folder.resolve().parent if single else folder.resolve()).name
@@ -251,10 +255,10 @@ def verify(path: Path, *, as_json: bool) -> int:
                 found[str(place)], code = _look_at(place, quiet=as_json)
                 codes.append(code)
                 if code is Exit.LOCAL:
-                    damaged.append(dataset)
+                    ways["--repair"].append(dataset)
         except LocalError as error:  # the other datasets are looked at all the same
             codes.append(error.exit)
-            damaged.append(dataset)
+            ways[way_out(error)].append(dataset)
             say(f"error: {error}")
     if not codes:
         raise UsageError(f"there is no snapshot in {path}", hint="name the mirror, a dataset in it, or a snapshot")
@@ -263,8 +267,13 @@ def verify(path: Path, *, as_json: bool) -> int:
             {place: {**asdict(item), "symbols": item.symbols, "exit": item.exit} for place, item in found.items()}
         )
     said = {Exit.OK: "no damage found", Exit.OPEN_PAGES: f"open pages; next: {_run_command('JOB')}"}
+    damaged = [
+        f"damage found; next: {_run_command('JOB', dict.fromkeys(ways[way]))} {way}"
+        for way in ways
+        if way and ways[way]
+    ]
     code = worst(codes)
-    say(said.get(code, f"damage found; next: {_run_command('JOB', dict.fromkeys(damaged))} --fresh"))
+    say("\n".join(damaged) or said.get(code, "not everything could be looked at"))
     return code
 
 
@@ -369,8 +378,14 @@ def _with_progress(
             interrupt.set_result(code)
             say("\nstopping: calls in flight may finish (at most 5 s); once more to leave at once")
 
+        def hang_up() -> None:  # the terminal is gone; the shell may say so too
+            if not interrupt.done():
+                stop(Exit.TERMINATED)
+
         for number, code in ((signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)):
             loop.add_signal_handler(number, stop, code)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+            loop.add_signal_handler(signal.SIGHUP, hang_up)
         events = Events()
         with Progress(events, sys.stderr, quiet=quiet, verbose=verbose) as progress:
             events.add(progress)

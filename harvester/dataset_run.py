@@ -35,6 +35,7 @@ from harvester.store.snapshot import Kept, Snapshot
 
 BEIJING: Final = timezone(timedelta(hours=8))
 _NOTHING: Final = Page(b"", 0)
+GUESSED: Final = "charset guessed"  # the repair of a page whose charset nobody declared
 
 
 class Stop(Struct, frozen=True, kw_only=True):
@@ -92,6 +93,7 @@ class DatasetRun:
         self.last_rows_page = self.last_rows = 0  # the highest page seen in this run, and its rows
         self._size = PageSize()
         self._layout_size = 0
+        self._guessed = False  # whether an answer looked like another charset than it said, or said none
         self._again = ReadAgain()
         self._rounds = 0
         self._mended = 0
@@ -231,6 +233,10 @@ class DatasetRun:
         """Take in an answer; return whether the page is kept and a commit is due."""
         self._answers[1:] = [at]
         self.limited = 0
+        if GUESSED in page.repairs and not (self.dataset.charset or self._guessed):
+            self._guessed = True  # one answer may be garbled: the next one decides
+            self.pages.put_back(number)
+            return False
         if page.charset and not self.dataset.charset:
             self.subject.dataset = replace(self.dataset, charset=page.charset)
         kept = self._accept_again(number, page) if self.reading is not None else self._accept_first(number, page)

@@ -60,10 +60,8 @@ def still_to_write(run: DatasetRun) -> int:
     end, layout = frontier.supposed(), snapshot.layout
     if layout is None or not rows or run.planning:
         return 0
-    if end is not None:
-        in_all = end.last * frontier.page_size
-    else:
-        in_all = 0 if frontier.totals is None else frontier.totals[2]
+    total = frontier.totals[2] if frontier.totals else 0
+    in_all = total if end is None else end.last * frontier.page_size
     left = max(0, in_all - rows)
     sealed = sum(entry.rows for entry in snapshot.sealed.values())
     if sealed:

@@ -94,6 +94,7 @@ class Frontier:
         self._tail = b""  # digest of the highest page with rows
         self._unlike = 0  # the highest page known to differ from it: whatever is done beyond equals it
         self._probes: tuple[int, ...] | None = None  # worked out again when something that matters to them changes
+        self._equal_are_data = False  # when they were worked out: then they do not depend on which pages are equal
 
     # -- what was known before this run -------------------------------------------------------------------------
 
@@ -164,6 +165,7 @@ class Frontier:
                 self._cursor = min(self._cursor, page)  # in sequence, should it be wanted once more
         if self._probes is None:
             self._probes = tuple(page for page in self._worth_probing() if page <= FARTHEST)
+            self._equal_are_data = self._repetition_ruled_out()
         for page in self._probes:
             if self._states[page] == UNASKED:
                 return page
@@ -342,8 +344,8 @@ class Frontier:
         if page < self._highest:
             if page > self._unlike:
                 self._unlike = page if digest != self._tail else self._unlike
-                if not self.beyond or digest == self._tail:
-                    self._probes = None  # else they do not depend on what is equal
+                if not self._equal_are_data or digest == self._tail:
+                    self._probes = None
             return True
         self._probes = None
         if digest != self._tail:
@@ -470,12 +472,15 @@ class Frontier:
         Where a page past the end is empty, or states the number of the last one, or one close to the suspect fails,
         equal pages are data.
         """
-        if self._highest < 2 or {EMPTY, REPEAT} & set(self.beyond.values()):  # noqa: PLR2004 - page 1 repeats nothing
+        if self._highest < 2 or self._repetition_ruled_out():  # noqa: PLR2004 - page 1 repeats nothing
             return 0
         suspect = self._states.find(DONE, max(self._unlike, 1) + 1, self._highest)
         if suspect == self._highest and self._tail != self._first:
             return 0
         return 0 if any(self._states[page] == BEYOND for page in self._repeating(suspect)[:-1]) else suspect
+
+    def _repetition_ruled_out(self) -> bool:
+        return not {EMPTY, REPEAT}.isdisjoint(self.beyond.values())
 
     def _before(self, suspect: int) -> int:
         """Return the last page below a suspect that is known not to repeat anything, or the last hole after it."""

@@ -15,7 +15,7 @@ import orjson
 from msgspec import Struct, to_builtins
 
 from harvester import repair
-from harvester.app_run import AppRun
+from harvester.app_run import AppRun, calls_possible
 from harvester.attempt import counter
 from harvester.dataset_run import DatasetRun, Stop
 from harvester.disk import demand_room, shortage
@@ -30,7 +30,7 @@ from harvester.platforms import PLATFORMS
 from harvester.repair import RepairRun
 from harvester.report import DatasetResult, Result, render
 from harvester.schedule import Budget
-from harvester.store.durable import explained
+from harvester.store.durable import Folder, explained
 from harvester.store.folder import DatasetFolder
 from harvester.store.shardfile import require
 from harvester.writer import Writer
@@ -79,8 +79,6 @@ async def mirror(
         events.add(log)
         events.tell("began", datasets=[dataset.name for dataset in chosen])
         runs, results = await asyncio.to_thread(_open, job, chosen, options, locks, began)  # it may read for minutes
-        for run in runs:
-            locks.callback(run.snapshot.close)
         if runs:
             demand_room(job.output, runs)
         for run in runs:
@@ -122,7 +120,7 @@ def _run_folder(output: Path, began: datetime) -> Path:
     except OSError as error:
         raise LocalError(
             f"cannot create {path}: {error.strerror}",
-            hint="make the output folder writable, or choose another: --output DIR",
+            hint="make room in the output folder, or make it writable, or choose another: --output DIR",
         ) from error
     return path
 
@@ -131,10 +129,11 @@ def _write_result(place: Path, result: Result, events: Events) -> None:
     """Write the result for machines and for people; failing to does not undo what is mirrored."""
     data = encoded(to_builtins(result), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
-        (place / "result.json").write_bytes(data)
-        (place / "report.html").write_text(render(result), encoding="utf-8", errors="replace")
-    except OSError as error:
-        events.tell("no report", path=str(place), reason=error.strerror or str(error))
+        with Folder(place) as folder:
+            folder.replace("result.json", data)
+            folder.replace("report.html", render(result).encode(errors="replace"))
+    except LocalError as error:
+        events.tell("no report", path=str(place), reason=error.message)
 
 
 def _open(
@@ -157,6 +156,7 @@ def _open(
             if isinstance(chosen, Published | repair.Intact):
                 results[dataset.name] = _looked_at(folder, chosen, now)
                 continue
+            locks.callback(chosen.close)
             address = urlsplit(platform.target(dataset)).netloc
             reach = reaches.setdefault((address, dataset.app.proxy), Reach())
             health = hosts.setdefault((dataset.app.name, address), Health(counter(), job.run.stall_patience, reach))
@@ -277,6 +277,7 @@ def _crews(job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events,
             events=events,
             writer=writer,
             reread=job.rereaders.get(app.name),
+            most=calls_possible(len(members), len(runs)),
         )
         for app, of_app in members.values()
     ]
@@ -289,7 +290,7 @@ async def _obey(interrupt: asyncio.Future[Exit], runs: Sequence[DatasetRun], cre
 
 async def _watch_disk(output: Path, runs: Sequence[DatasetRun], crews: Sequence[AppRun]) -> None:
     """Stop every crew while there is still room for what has arrived."""
-    while not (why := await asyncio.to_thread(shortage, output)):
+    while not (why := await asyncio.to_thread(shortage, output)):  # noqa: ASYNC110 - nobody tells of a disk
         await asyncio.sleep(TICK)
     hint = "free some space, then run again: everything fetched is kept"
     await _stop(Stop(exit=Exit.LOCAL, message=why, hint=hint), runs, crews)

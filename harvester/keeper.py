@@ -6,6 +6,7 @@ Everything here waits for the disk and runs in the writer's thread, one piece of
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, to_builtins
@@ -74,6 +75,10 @@ class Keeper:
         """Take over a page that was found in a journal."""
         repairs = self.snapshot.notes.get("open_repairs", {}).get(str(page.page), ())
         self._open[page.page] = page.rows, tuple(repairs)
+
+    def count_repairs(self, repairs: Mapping[str, int]) -> None:
+        """Say in how many pages what was repaired: where pages came back as they were, they must not count twice."""
+        self._repairs = Counter(repairs)
 
     def commit(self, batch: Batch) -> None:
         """Make pages durable and seal what is certain."""

@@ -56,7 +56,7 @@ class Repair(Struct, frozen=True, kw_only=True):
 
 
 class Intact(Struct, frozen=True, kw_only=True):
-    """Nothing of a dataset's snapshots has to be read again; ``path`` is the one that was looked at, if there is any."""
+    """Nothing of a dataset has to be read again; ``path`` is the snapshot that was looked at, if there is any."""
 
     path: Path | None
     words: str
@@ -243,10 +243,11 @@ class RepairRun(DatasetRun):
             return done + "not repaired yet"
         pages = f"{self._fetched:,} page{'s'[: self._fetched != 1]} read again"
         if self._before is None:
-            return f"{done}repaired, {pages}"
+            return f"{done}repaired"
         if self._stands:
             return f"{done}repaired, {pages}, and every shard is what it was: the certificate stands"
-        return f"{done}the data has moved since: {len(self._unlike):,} of {pages} had changed, so all was judged anew"
+        changed = f" and {len(self._unlike):,} of them changed" if self._unlike else ""
+        return f"{done}{pages}{changed}: the data has moved since, so all was judged anew"
 
     def _take_over(self, kept: Iterable[Kept]) -> None:
         """Continue; a page without rows that is missing now is asked for like any other."""
@@ -262,7 +263,6 @@ class RepairRun(DatasetRun):
         if self._filling and (expected := self.snapshot.digest_of(number)):
             if page_digest(page.lines) == expected:
                 self._unlike.discard(number)
-                page = replace(page, repairs=())  # they were counted when it came first
             else:
                 self._unlike.add(number)
         return super().accept(number, page, at)
@@ -278,7 +278,11 @@ class RepairRun(DatasetRun):
         contents = {number: _content(entry) for number, entry in self.snapshot.sealed.items()}
         self._filling, self._fetched = False, self.counts.pages
         self._stands = self._before is not None and self._before.contents == contents
-        if self._before is not None and not self._stands:
+        if self._before is None:
+            return
+        if self._stands:
+            self.keeper.count_repairs(self._before.notes.get("repairs", {}))
+        else:
             self._mended = max(1, len(self._unlike))
             read, last = max(1, self._fetched), max(1, self.frontier.done)
             self._again = ReadAgain(pages=read, changed=self._mended, share_below=share_below(read, last))

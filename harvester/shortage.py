@@ -22,11 +22,11 @@ class Shortage:
         Args:
             now: when it was found.
             sent: when the call had its permit: one from before the bound says nothing about it.
-            crowd: calls in flight then, this one included.
+            crowd: calls in flight then, this one included: while they are more than the bound it has not been tried.
         """
-        if sent <= self._since:
+        if sent <= self._since or crowd > self._most or self._most <= 1:
             return False
-        self._most, self._since = max(1.0, KEPT * min(crowd, self._most)), now
+        self._most, self._since = max(1.0, KEPT * crowd), now
         return True
 
     def most(self, now: float) -> float:

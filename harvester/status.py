@@ -10,8 +10,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from harvester.errors import HarvesterError, UsageError
+from harvester.errors import DamagedError, HarvesterError, UsageError
 from harvester.lifecycle import begun, held_snapshot, open_snapshot
+from harvester.store.durable import LostError
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 
@@ -70,7 +71,7 @@ def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
         held = held_snapshot(folder)
         kept, in_all = _progress(folder.path / opened) if opened else (None, None)
     except HarvesterError as error:
-        return State(dataset=name, problem=error.message, next=f"{again} --fresh")
+        return State(dataset=name, problem=error.message, next=f"{again} {way_out(error)}".rstrip())
     settled = f"{again} --fresh" if held else shlex.join(["harvester", "verify", str(folder.path)])
     return State(
         dataset=name,
@@ -84,6 +85,11 @@ def _state(folder: DatasetFolder, command: str, now: datetime) -> State:
         held=f"{held[0]}: {'; '.join(held[1])}" if held else "",
         next=again if opened or not (current or held) else settled,
     )
+
+
+def way_out(error: HarvesterError) -> str:
+    """Return the option of ``run`` that helps where something could not be read; empty if none does."""
+    return "--fresh" if isinstance(error, LostError) else "--repair" if isinstance(error, DamagedError) else ""
 
 
 def _progress(path: Path) -> tuple[int, int | None]:

@@ -33,6 +33,8 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     ),
     "limit not shared": lambda f: f"{f['app']}: other runs on this machine do not share its limit ({f['reason']})",
     "down": lambda f: f"{f['app']}: the platform does not answer ({f['failure']}); one probe every few seconds",
+    "fewer calls": lambda f: f"{f['app']}: {f['reason']}; up to {f['calls']:,} calls are in flight now",
+    "new secret": lambda f: f"{f['app']}: the secret was refused, so it was read again: there is a new one",
     "up again": lambda f: f"{f['app']}: the platform answers again",
     "left open": lambda f: f"{f['dataset']}: page {f['page']:,} stays open after {f['code']} 「{f['text']}」",
 }

@@ -1,4 +1,4 @@
-"""Answers as platforms send them, and what becomes of such bytes on a bad day: seeded, so that each can be had again."""
+"""Answers as platforms send them, and what becomes of such bytes on a bad day; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,55 @@ ROWS: Final = (
 TOKENS: Final = (
     *(b'"', b"\\", b"[", b"]", b"{", b"}", b",", b":", b"null", b"true", b"NaN", b"Infinity", b"-Infinity", b"-", b"0"),
     *(b"\x00", b"\x01", b"\t", b"\n", b" ", b"\x7f", b"\xff", b"\xa6\\", b"\xc0\x80", b"\xed\xa0\xbd", b"\xef\xbb\xbf"),
-    *(b"\\ud83d", b"\\udc00", b"\\u0000", b"\\u00", b"\\x41", b"\\\t", b"'", b"//", b"/*", b"1e999", b"01", b"0x1F", b"1."),
-    *("武".encode(), "武".encode("gb18030"), "\u2028".encode(), b"\x84\x31\x95\x33", b'"data":', b'"errcode":0,', b'"code":1000,'),
-    *(b'"data":[],', b'"data":null', b'{"data":[{}]}', b'"result":true,', b'"total":5,', b'"pageNo":"7",', b"<html>", b"[[[["),
+    *(
+        b"\\ud83d",
+        b"\\udc00",
+        b"\\u0000",
+        b"\\u00",
+        b"\\x41",
+        b"\\\t",
+        b"'",
+        b"//",
+        b"/*",
+        b"1e999",
+        b"01",
+        b"0x1F",
+        b"1.",
+    ),
+    *(
+        "武".encode(),
+        "武".encode("gb18030"),
+        "\u2028".encode(),
+        b"\x84\x31\x95\x33",
+        b'"data":',
+        b'"errcode":0,',
+        b'"code":1000,',
+    ),
+    *(
+        b'"data":[],',
+        b'"data":null',
+        b'{"data":[{}]}',
+        b'"result":true,',
+        b'"total":5,',
+        b'"pageNo":"7",',
+        b"<html>",
+        b"[[[[",
+    ),
     *(b'"\\u0064ata":[],', b'"errcode":"0",', b'"code":"1100",'),
 )
-HUGE: Final = ("9" * 400, "1e99999", "-0", "00", "0x10", "1" * 20, "NaN", "1.0000000000000000000000000001", "-1", "1e-400", "+1")
+HUGE: Final = (
+    "9" * 400,
+    "1e99999",
+    "-0",
+    "00",
+    "0x10",
+    "1" * 20,
+    "NaN",
+    "1.0000000000000000000000000001",
+    "-1",
+    "1e-400",
+    "+1",
+)
 
 
 def good_bodies(platform: str) -> list[bytes]:
@@ -104,7 +147,9 @@ def _nest(dice: Random, body: bytes) -> bytes:
     depth = dice.choice([1, 2, 60, 600, 3_000])
     opening, closing = dice.choice([(b"[", b"]"), (b'{"data":', b"}"), (b'{"a":[', b"]}")])
     start = dice.choice([found.end() for found in re.finditer(rb"[:\[,]", body)] or [0])
-    end = dice.choice([found.start() for found in re.finditer(rb"[,\]}]", body) if found.start() >= start] or [len(body)])
+    end = dice.choice(
+        [found.start() for found in re.finditer(rb"[,\]}]", body) if found.start() >= start] or [len(body)]
+    )
     return body[:start] + opening * depth + body[start:end] + closing * (depth - dice.choice([0, 0, 1])) + body[end:]
 
 
@@ -124,7 +169,8 @@ def _pack(dice: Random, body: bytes) -> bytes:
 def _print(dice: Random, body: bytes) -> bytes:
     space = dice.choice([b" ", b"\n  ", b"\t", b"\r\n", b"\x0b", b"\xc2\xa0"])
     return dice.choice([b",", b":", b"[", b"{", b"}"]).join(
-        part + (space if dice.random() < 0.5 else b"") for part in body.split(dice.choice([b",", b":", b"[", b"{", b"}"]))
+        part + (space if dice.random() < 0.5 else b"")
+        for part in body.split(dice.choice([b",", b":", b"[", b"{", b"}"]))
     )
 
 

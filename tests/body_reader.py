@@ -180,9 +180,7 @@ def _only(text: str, members: dict[str, str]) -> Found:
     if members.keys() - without <= WORDS_OF_A_PAGE:
         number = members.get("pageNo", "")
         number = members.get("pageNum", "") if number in {"", "null"} else number
-        return Found(
-            [], _integer(number), _integer(members.get("pageSize", "")), _integer(members.get("total", ""))
-        )
+        return Found([], _integer(number), _integer(members.get("pageSize", "")), _integer(members.get("total", "")))
     return Found([kept(text)])
 
 

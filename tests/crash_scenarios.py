@@ -208,7 +208,7 @@ class Fill(Script):
 class Mend(Script):
     """A second one, beside a published one: an unreadable answer, ends inside sealed shards, a page read again."""
 
-    batches = ((1, 2), (3, 5), (4, 6), (7,))
+    batches = ((1, 2), (3, 5), (4, 6), (8, 7, 9))
     last = 5
 
     @classmethod
@@ -295,8 +295,8 @@ class Again(Script):
             snapshot.freeze(LAYOUT)
             snapshot.append([(number, page(number)) for number in range(1, 7)])
             snapshot.set_end({"last": 6})
-            for shard in LAYOUT.shards(6):
-                snapshot.seal(shard)
+            for number in LAYOUT.shards(6):
+                snapshot.seal(number)
             finish(snapshot)
             dataset.publish(OLD, {})
             snapshot.close_open()

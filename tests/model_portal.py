@@ -235,7 +235,7 @@ class Walk:
         frontier = self.frontier
         last = frontier.end.last if frontier.end else None
         certain = frontier.sealable
-        for shard in range(max(self.kept, default=0) // self._shard + 1):
+        for shard in range(certain // self._shard + 1):
             pages = self._pages(shard, last)
             if pages and shard not in self.sealed and pages[-1] <= certain and all(page in self.kept for page in pages):
                 assert pages[-1] <= self.portal.last, f"pages {pages[0]} to {pages[-1]} lie past the end"

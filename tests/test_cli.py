@@ -715,7 +715,7 @@ def test_verify_finds_damage(harvester: Harvester, mirror: Path, tmp_path: Path)
     missing = harvester("verify", mirror)
     assert (missing.code, missing.out) == (Exit.LOCAL, f"{mirror}  .X?+  10 pages, 200 rows\n")
     assert "part-00009.jsonl: nothing refers to it" in missing.err
-    assert missing.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
+    assert missing.err.endswith("damage found; next: harvester run JOB --dataset d --repair\n")
 
 
 FALSE_CLAIMS: Final = (
@@ -750,7 +750,7 @@ def test_verify_finds_a_certificate_that_was_edited(
         assert edited.code == Exit.LOCAL
         assert edited.out.endswith("  ...  30 pages, 600 rows\n")
         assert f"  the certificate {said}" in edited.err
-        assert edited.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
+        assert edited.err.endswith("damage found; next: harvester run JOB --dataset d --repair\n")
 
 
 def test_verify_of_an_open_snapshot(harvester: Harvester, tmp_path: Path) -> None:
@@ -773,22 +773,22 @@ def test_verify_of_nothing_is_no_success(harvester: Harvester, tmp_path: Path, n
     one_message(harvester("verify", tmp_path / name), Exit.USAGE)
 
 
-@pytest.mark.parametrize("file", ["datapackage.json", "../current.json"])
-def test_verify_of_damaged_records(harvester: Harvester, mirror: Path, file: str) -> None:
-    """What cannot be compared with anything is damaged, and named."""
+@pytest.mark.parametrize(("file", "way"), [("datapackage.json", "--fresh"), ("../current.json", "--repair")])
+def test_verify_of_damaged_records(harvester: Harvester, mirror: Path, file: str, way: str) -> None:
+    """What cannot be compared with anything is damaged, and named with what helps."""
     (mirror / file).write_bytes(b'{"resources": [')
     said = harvester("verify", mirror.parent)
     assert file.removeprefix("../") in one_message(said, Exit.LOCAL)
-    assert said.err.endswith("damage found; next: harvester run JOB --dataset d --fresh\n")
+    assert said.err.endswith(f"damage found; next: harvester run JOB --dataset d {way}\n")
 
 
 def test_status_names_what_is_damaged(harvester: Harvester, mirror: Path, tmp_path: Path) -> None:
-    """``status`` goes on past a damaged dataset, names it and how to begin anew, with exit 7."""
+    """``status`` goes on past a damaged dataset, names it and what mends it, with exit 7."""
     (mirror.parent / "current.json").write_bytes(b"{")
     said = harvester("status", tmp_path / "job.toml")
     assert said.code == Exit.LOCAL
     assert "current.json" in said.err
-    assert f"next: harvester run {tmp_path / 'job.toml'} --dataset d --fresh" in said.err
+    assert f"next: harvester run {tmp_path / 'job.toml'} --dataset d --repair" in said.err
 
 
 def test_status_says_what_is_held_back(harvester: Harvester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

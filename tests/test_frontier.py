@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_portal import (
@@ -727,6 +727,8 @@ def test_a_run_goes_on_where_it_was_stopped(portal: Portal, seed: int, window: i
 @given(portals(), st.integers(0, 2**32), st.integers(1, 70))
 def test_pages_left_open_make_no_end_and_come_in_the_next_run(portal: Portal, seed: int, window: int) -> None:
     """A run that gave pages up claims nothing wrong; another one completes it."""
+    # What repeats pages past its end, and is empty there for once, looks as if equal pages were data.
+    assume(portal.past_end not in {"first", "last"} or not portal.twists)
     random = chances(seed)
     walk = Walk(portal)
     walk.finish(random, window=window, giving_up=0.1)

@@ -27,8 +27,8 @@ def seen(dataset: dict[str, Any] | None = None, **facts: Any) -> Outlook:  # noq
         "total": None,
         "left": None,
         "rate": None,
-        "settled": False,
-        "empty_end": True,
+        "confirming": 0 if (dataset or {}).get("max_calls") or (dataset or {}).get("paging") == "none" else 1,
+        "empty_end": (dataset or {}).get("paging") != "none",
     }
     return outlook(Dataset(name="d", app=APP, **(dataset or {})), **(known | facts))
 
@@ -77,10 +77,10 @@ def test_the_job_file_can_say_how_many(recheck: int, again: int, calls: int) -> 
     ("facts", "beyond"),
     [
         ({}, 2),
-        ({"settled": True}, 1),
+        ({"confirming": 0}, 1),
         ({"empty_end": False}, 1),  # a failing page tells nothing new
-        ({"settled": True, "empty_end": False}, 0),
-        ({"pages": 0, "missing": 0, "settled": True}, 0),  # page 1 is the page after the last
+        ({"confirming": 0, "empty_end": False}, 0),
+        ({"pages": 0, "missing": 0, "confirming": 0}, 0),  # page 1 is the page after the last
     ],
 )
 def test_calls_past_the_end(facts: dict[str, Any], beyond: int) -> None:

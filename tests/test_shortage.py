@@ -17,6 +17,7 @@ def test_calls_of_one_moment_lower_the_bound_once() -> None:
     shortage = Shortage()
     assert [shortage.met(10.0, 9.0, 64 - failed) for failed in range(64)] == [True] + [False] * 63
     assert shortage.most(10.0) == 48
+    assert not shortage.met(12.0, 11.0, 50), "more than the bound are still under way"
     assert shortage.met(12.0, 11.0, 40)
     assert shortage.most(12.0) == 30
 
@@ -24,8 +25,7 @@ def test_calls_of_one_moment_lower_the_bound_once() -> None:
 def test_one_call_is_always_possible() -> None:
     """However short it is."""
     shortage = Shortage()
-    for second in range(10):
-        shortage.met(second + 0.5, float(second), 1)
+    assert [shortage.met(second + 0.5, float(second), 1) for second in range(10)] == [True] + [False] * 9
     assert shortage.most(11.0) == 1
 
 

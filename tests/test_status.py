@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harvester.errors import UsageError
+from harvester.errors import LocalError, UsageError
 from harvester.lifecycle import OVER
 from harvester.model import Page
 from harvester.shard import Layout
@@ -133,18 +133,33 @@ def test_open_after_one_that_is_damaged(tmp_path: Path) -> None:
     assert state.next == "harvester run job.toml --dataset d"
 
 
-@pytest.mark.parametrize("file", ["current.json", f"{SECOND}/checkpoint.json"])
-def test_damaged(tmp_path: Path, file: str) -> None:
-    """Damage is told as a problem of its dataset; the others are described all the same."""
+@pytest.mark.parametrize(("file", "way"), [("current.json", "--repair"), (f"{SECOND}/checkpoint.json", "--fresh")])
+def test_damaged(tmp_path: Path, file: str, way: str) -> None:
+    """Damage is told as a problem of its dataset, with what helps; the others are described all the same."""
     for name in ("d", "e"):
         publish(tmp_path / name)
         begin(tmp_path / name, SECOND, pages=1)
     (tmp_path / "d" / file).write_bytes(b'{"snap')
     damaged, good = states([tmp_path / "d", tmp_path / "e"], "harvester run job.toml", NOW)
     assert file in damaged.problem
-    assert damaged.next == "harvester run job.toml --dataset d --fresh"
+    assert damaged.next == f"harvester run job.toml --dataset d {way}"
     assert good.problem == ""
     assert good.open == SECOND
+
+
+def test_what_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not to be had just now is named; neither repairing nor beginning anew would help."""
+    publish(tmp_path / "d")
+
+    def refuse(_: DatasetFolder) -> str:
+        raise LocalError("cannot open folder d: Permission denied")
+
+    monkeypatch.setattr(DatasetFolder, "current", refuse)
+    (state,) = states([tmp_path / "d"], "harvester run job.toml", NOW)
+    assert (state.problem, state.next) == (
+        "cannot open folder d: Permission denied",
+        "harvester run job.toml --dataset d",
+    )
 
 
 def test_the_datasets_of_a_mirror(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ PIECE: Final = 2**16  # bytes of one chunk of an answer without end
 PIECES: Final = 0.001  # seconds between two of them
 BOMB: Final = 64 * 2**20  # bytes that a bomb becomes
 LOGIN_PAGE: Final = "http://login.invalid/?from=platform"
+LOGIN_FORM: Final = '<form method="post"><input name="user"><input name="password" type="password"></form>'
 
 JSON: Final = "Content-Type: application/json;charset=UTF-8"
 HTML: Final = "Content-Type: text/html;charset=UTF-8"
@@ -71,8 +72,9 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _page(title: str) -> bytes:
-    return f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n".encode()
+def _page(title: str, form: str = "") -> bytes:
+    head, body = f"<head><title>{title}</title></head>", f"<body><h1>{title}</h1>{form}</body>"
+    return f"<!DOCTYPE html>\n<html>{head}{body}</html>\n".encode()
 
 
 def _trouble(status: str, *fields: str) -> Callable[[Said], Script]:
@@ -103,7 +105,7 @@ _ALONE: Final[Mapping[str, Callable[[Said], Script]]] = {
     "html": lambda said: Script(_whole(said, _page("系统维护中"), HTML), "keep"),
     "empty": lambda said: Script(_whole(said, b"", JSON), "keep"),
     "login": lambda said: Script(_whole(said, b"", f"Location: {LOGIN_PAGE}", status="302 Found"), "keep"),
-    "login-page": lambda said: Script(_whole(said, _page("请登录后使用网络"), HTML), "keep"),
+    "login-page": lambda said: Script(_whole(said, _page("请登录后使用网络", LOGIN_FORM), HTML), "keep"),
 }
 """Faults that need no answer of the platform's, so that they can also come before it has seen the call."""
 
