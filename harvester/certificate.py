@@ -212,10 +212,16 @@ def _weaknesses(evidence: Evidence) -> Iterator[str]:
             if again.pages
             else "the pages were read once; that nothing moved while they were read is an assumption"
         )
-    if evidence.total is None and evidence.rows in WINDOWS:
-        yield f"{evidence.rows:,} rows is a number at which servers cut lists off, and there is no total to compare"
+    if _is_window(evidence.rows, evidence.page_size.effective):
+        told = "there is no total to compare" if evidence.total is None else "their totals too"
+        yield f"{evidence.rows:,} rows is a number at which servers cut lists off, and {told}"
     if evidence.key is None and evidence.twins:
         yield f"{_count(evidence.twins, 'page')} with identical rows, and no `key` to tell whether they are doubled"
+
+
+def _is_window(rows: int, size: int) -> bool:
+    """Tell whether so many rows are what a window lets through, whole pages of it."""
+    return rows in WINDOWS or (size > 0 and rows in {window // size * size for window in WINDOWS})
 
 
 def _assumptions(evidence: Evidence) -> Iterator[str]:

@@ -26,7 +26,7 @@ from harvester.health import Health
 from harvester.keeper import Batch, Keeper
 from harvester.ledger import Ledger
 from harvester.model import About, Dataset, Kind, Page, Verdict
-from harvester.outlook import Outlook, outlook
+from harvester.outlook import OUTER, Outlook, outlook
 from harvester.page_size import PageSize
 from harvester.second_reading import ROUNDS, SecondReading
 from harvester.shard import Compression, page_digest
@@ -91,7 +91,7 @@ class DatasetRun:
         self._failing: dict[str, set[int]] = {}  # pages that failed and might be past the end, by code
         self.failures: dict[int, str] = {}  # why pages stayed open
         self.last_rows_page = self.last_rows = 0  # the highest page seen in this run, and its rows
-        self._size = PageSize()
+        self._size = PageSize(dataset.page_size or 0)
         self._layout_size = 0
         self._guessed = False  # whether an answer looked like another charset than it said, or said none
         self._again = ReadAgain()
@@ -192,6 +192,7 @@ class DatasetRun:
         if snapshot.layout is not None:
             self._layout_size = snapshot.layout.page_size
             self._size.first(notes.get("rows_on_page_1", 0), notes.get("size_on_page_1"))
+            self._size.short = notes.get("short_pages", 0)
             frontier.page_size = self._size.rows
         if totals := notes.get("totals"):
             frontier.restore_totals(tuple(totals), frontier.page_size)
@@ -372,13 +373,15 @@ class DatasetRun:
 
     def _read_again(self, last: int, calls: int | None) -> bool:
         wanted = wanted_again(self.dataset.recheck, last)
-        sample = wanted if calls is None else min(wanted, calls)
+        # Page 1 and the last one come first; of more calls than these, one is for the page after the last.
+        sample = wanted if calls is None else min(wanted, calls if calls <= OUTER else calls - 1)
         if sample <= 0:
             return False
         self._again = ReadAgain(seed=secrets.randbits(32), rounds=self._rounds, mended=self._mended)
-        edge = self.frontier.end is not None and self.frontier.end.how == EMPTY and not self.metered
-        most = None if calls is None else calls - sample
-        self.reading = SecondReading(last, sample, self._again.seed, edge=edge and self.frontier.done > 0, most=most)
+        end, rest = self.frontier.end, None if calls is None else calls - sample
+        edge = end is not None and end.how == EMPTY and end.last > 0 and rest != 0
+        most = None if rest is None else rest - edge
+        self.reading = SecondReading(last, sample, self._again.seed, edge=edge, most=most)
         return True
 
     def _look_again(self, emptied: frozenset[int]) -> bool:
@@ -472,6 +475,7 @@ class DatasetRun:
             "holes": list(self.frontier.holes),
             "rows_on_page_1": self._size.rows,
             "size_on_page_1": self._size.stated,
+            "short_pages": self._size.short,
             "echoes": self.frontier.echoes,
             "beyond": {str(page): how for page, how in self.frontier.beyond.items() if not how.startswith(FAILURE)},
             "charset": self.dataset.charset,

@@ -13,7 +13,7 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from harvester import __version__, certificate
-from harvester.certificate import Certificate, Evidence
+from harvester.certificate import GUESSES, Certificate, Evidence
 from harvester.lifecycle import OVER
 from harvester.model import Dataset, Page
 from harvester.recount import recounted
@@ -63,7 +63,9 @@ class Keeper:
         self._open: dict[int, tuple[int, tuple[str, ...]]] = {}  # rows and repairs of durable pages not sealed yet
         self._touched: set[int] = set()
         self._before: KeyCounter | None = None  # keys of rows in pages that were replaced
-        self._repairs: Counter[str] = Counter(snapshot.notes.get("repairs", {}))  # of sealed pages
+        self._settled = GUESSES if dataset.charset else frozenset[str]()  # the job file says what was guessed before
+        repairs = snapshot.notes.get("repairs", {})
+        self._repairs = Counter({what: count for what, count in repairs.items() if what not in self._settled})  # sealed
 
     @property
     def rows(self) -> int:
@@ -74,7 +76,7 @@ class Keeper:
     def recovered(self, page: Kept) -> None:
         """Take over a page that was found in a journal."""
         repairs = self.snapshot.notes.get("open_repairs", {}).get(str(page.page), ())
-        self._open[page.page] = page.rows, tuple(repairs)
+        self._open[page.page] = page.rows, tuple(what for what in repairs if what not in self._settled)
 
     def count_repairs(self, repairs: Mapping[str, int]) -> None:
         """Say in how many pages what was repaired: where pages came back as they were, they must not count twice."""

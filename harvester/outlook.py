@@ -9,6 +9,7 @@ from msgspec import Struct
 from harvester.certificate import wanted_again
 from harvester.model import Dataset
 
+OUTER: Final = 2  # pages of a list that are always read again first: 1 and the last
 KEY_COST: Final = 5e-6  # seconds of processor time for one row's key: read, cut, digested, counted
 
 
@@ -62,8 +63,12 @@ def outlook(  # noqa: PLR0913 - facts from many sides
         confirming: calls that the end still takes to be established.
         empty_end: whether it was empty, so that the second reading asks for it too.
     """
-    again = min(wanted_again(dataset.recheck, pages), max(0, left - missing) if left is not None else pages + 1)
-    once_more = empty_end and dataset.max_calls is None and pages > 0 and again > 0  # the page after the last one
+    again = wanted_again(dataset.recheck, pages)
+    if left is not None:
+        rest = max(0, left - missing - confirming)
+        again = min(again, rest if rest <= OUTER else rest - 1)
+        empty_end = empty_end and rest > again
+    once_more = empty_end and pages > 0 and again > 0  # the page after the last one
     calls = missing + again + confirming + once_more
     counted = (pages - 1) * page_size + last_rows if pages and last_rows else pages * page_size
     rows = counted if total is None else total

@@ -14,13 +14,17 @@ SAME_SHORT: Final = 10
 class PageSize:
     """The page size of one snapshot.
 
+    Args:
+        asked: the size that is asked for; 0 for none.
+
     Attributes:
         rows: those of page 1; 0 until it is known.
         stated: the size that page 1 states; 0 if it does not.
         short: pages in mid-list that had fewer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: int = 0) -> None:
+        self._asked = asked
         self.rows = 0
         self.short = 0
         self.stated = 0  # what page 1 said
@@ -35,7 +39,7 @@ class PageSize:
         """Take another page with rows; say in words what shows that the size has changed, empty if nothing does."""
         if not self.rows:
             return ""
-        if rows > max(self.rows, self.stated):
+        if rows > max(self.rows, self.stated, self._asked):  # page 1 itself may be short
             return f"page {page:,} has {rows:,} rows where page 1 had {self.rows:,}"
         # Some pagers state the rows of this page instead of the size: that is no sign.
         if stated and self.stated and stated not in {self.stated, rows}:

@@ -1,16 +1,14 @@
 """Which pages are read a second time, and what that shows.
 
 A round begins with a *check*: page 1, the last page, a random sample, and the page after the last. If every one of
-them is what it was, nothing more is read. If one has changed, the round goes on *mending*: its neighbours are read
-again, and theirs as far as they have changed too. Where two neighbours have changed, rows have moved from page to page,
-and what has moved may have moved anywhere: then every page is read again. What was mended has to stand a check of its
-own, with another sample.
+them is what it was, nothing more is read. If one has changed, every other page is read again too: what has left one
+page may have come to any other, and a sample that found a change vouches for nothing. What was mended so has to stand a
+check of its own, with another sample.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from heapq import heappop, heappush
 from random import Random
 from typing import Final
@@ -54,11 +52,9 @@ class SecondReading:
         inner = Random(seed).sample(range(2, last), max(0, min(sample, last) - len(outer)))  # noqa: S311 - no secret
         self._queue = deque([*outer, *sorted(inner), *([last + 1] if edge else [])])
         self._unchecked = len(self._queue)
-        self._moved: list[int] = []
         self._states = PageStates()
         self._again: list[int] = []
         self._most = most
-        self._mending = False
         self._everything = False
         self._cursor = 1
 
@@ -111,51 +107,24 @@ class SecondReading:
     def leave_open(self, page: int) -> None:
         """Give a page up: it stays as it was read first, and unchecked."""
         self._settle(page, OPEN)
-        self._go_on()
 
     def arrived(self, page: int, *, same: bool, rows: int) -> None:
         """Take in what a page is now."""
-        self._settle(page, DONE)
-        self.checked += not self._mending and page <= self.last
+        self.checked += page <= self.last and self._unchecked > 0
         if not same:
-            self.changed += not self._mending
+            self.changed += self._unchecked > 0
             self.mended += page <= self.last
-            if not rows:
+            if not rows and page <= self.last:
                 self.emptied.add(page)
-            if self._mending:
-                self._mend_everything()  # it was read because its neighbour had changed
-            self._moved.append(page)
-        self._go_on()
+        self._settle(page, DONE)
 
     def _settle(self, page: int, state: int) -> None:
+        """Note that a page is read; when the whole check is, and has found a change, go on with everything."""
         self.in_flight -= 1
         self._states[page] = state
-        self._unchecked -= not self._mending
-
-    def _go_on(self) -> None:
-        """Begin mending when the whole check is in, and mend around what has changed."""
         if self._unchecked:
-            return
-        self._mending = True
-        moved, self._moved = self._moved, []
-        if any(self._states[page + 1] == DONE and page + 1 in moved for page in moved):
-            self._mend_everything()
-        if not self._everything:
-            self._read(neighbour for page in moved for neighbour in (page - 1, page + 1))
-
-    def _mend_everything(self) -> None:
-        self._everything = self._everything or self._allowed(self.last - self._states.count(DONE, 1, self.last))
-
-    def _read(self, pages: Iterable[int]) -> None:
-        wanted = [page for page in pages if 1 <= page <= self.last and self._states[page] == UNASKED]
-        if wanted and self._allowed(len(wanted)):
-            self._queue.extend(wanted)
-
-    def _allowed(self, pages: int) -> bool:
-        """Set calls aside for so many pages, if there are as many left."""
-        if self._most is not None:
-            if pages > self._most:
-                self.abandoned = True
-            else:
-                self._most -= pages
-        return not self.abandoned
+            self._unchecked -= 1
+            if not self._unchecked and self.changed:
+                rest = self.last - self._states.count(DONE, 1, self.last)
+                self.abandoned = self._most is not None and rest > self._most
+                self._everything = not self.abandoned

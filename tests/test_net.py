@@ -343,7 +343,7 @@ async def test_two_apps_share_that_nobody_answers(tmp_path: Path, monkeypatch: p
             'rate_limit = "none"\n[datasets.e]\nservice = "e"\napp = "other"\n'
         )
         result = await mirror(Job.load(path, environ={}))
-    assert result.exit is Exit.OK
+    assert result.exit is Exit.OK, result.datasets
     for name in "de":
         assert lines(result, name) == as_served(range(1, 61))
     assert len(refused) <= 2 * 2 * 60

@@ -1,4 +1,4 @@
-"""The life of a snapshot on disk: begun, left and continued, finished, opened again for repair.
+"""The life of a snapshot on disk: begun, left and continued, finished, taken over for repair.
 
 Everything here waits for the disk, so one thread calls it. Formats and the order of writes are those of FORMAT.md.
 """
