@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
-from harvester.errors import Exit
+from harvester.errors import Exit, LocalError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -21,17 +21,17 @@ _GONE: Final = {errno.EPIPE, errno.EIO}  # a reader that has left, a terminal th
 class _Stream(io.FileIO):
     """A standard stream whose reader may leave: what is written after that goes nowhere, and the work goes on.
 
-    Words for people, on standard error, may be lost to a full disk too; data may not.
+    Words for people, on standard error, may be lost to a full disk too; data on standard output may not.
     """
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in _GONE and self.fileno() != _STDERR:
-                raise
             with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of ours
                 os.dup2(nowhere.fileno(), self.fileno())
+            if error.errno not in _GONE and self.fileno() != _STDERR:
+                raise LocalError(f"cannot write standard output: {error.strerror}") from error
             return memoryview(data).nbytes
 
 

@@ -212,7 +212,9 @@ class AppRun:
         if taken and self._schedule.closed:  # the run was stopped meanwhile
             await asyncio.to_thread(member.ledger.give_back)
             return False
-        if not taken:
+        if not taken and member.reading is not None:
+            member.reading.cut_short()  # all pages are here: what was read again so far has to do
+        elif not taken:
             resets = member.ledger.state().resets
             when = f", which resets on {resets:%Y-%m-%d} (Beijing time)" if resets else ""
             member.stop = Stop(

@@ -16,6 +16,8 @@ from harvester.second_reading import FULL
 
 WINDOWS: Final = frozenset({1_000, 5_000, 10_000, 50_000, 65_535, 65_536, 100_000})
 """Numbers of rows at which servers are known to cut lists off."""
+CAPPED_TOTALS: Final = frozenset({10_000, 50_000, 65_535, 65_536, 100_000})
+"""Those at which search engines also stop counting: a total of that size says no more than the rows do."""
 CONFIDENCE: Final = 0.99
 GUESSES: Final = frozenset({"charset guessed"})
 """Repairs that rest on a guess."""
@@ -69,10 +71,11 @@ class KeyFacts(Struct, frozen=True, kw_only=True):
 
 
 class SizeFacts(Struct, frozen=True, kw_only=True):
-    """The page size asked for (0: none) and that of page 1; ``short`` pages in mid-list have fewer rows."""
+    """The page size asked for, that of page 1, the one it states (0: none); ``short`` pages in mid-list have fewer."""
 
     asked: int
     effective: int
+    stated: int = 0
     short: int = 0
 
 
@@ -161,6 +164,9 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
     again = evidence.read_again
     if evidence.holes:
         yield f"{_pages(evidence.holes)} stayed empty although rows follow: the platform may be hiding or losing rows"
+    size = evidence.page_size
+    if evidence.end.how == "unpaged" and 0 < size.stated <= evidence.rows == size.effective:
+        yield f"the one answer states a page size of {size.stated:,} and is full, so there may be more pages"
     yield from _miscounts(evidence)
     if again.changed:
         yield (
@@ -212,16 +218,18 @@ def _weaknesses(evidence: Evidence) -> Iterator[str]:
             if again.pages
             else "the pages were read once; that nothing moved while they were read is an assumption"
         )
-    if _is_window(evidence.rows, evidence.page_size.effective):
-        told = "there is no total to compare" if evidence.total is None else "their totals too"
-        yield f"{evidence.rows:,} rows is a number at which servers cut lists off, and {told}"
+    size = evidence.page_size.effective
+    if evidence.total is None and _is_among(WINDOWS, evidence.rows, size):
+        yield f"{evidence.rows:,} rows is a number at which servers cut lists off, and there is no total to compare"
+    elif evidence.total is not None and _is_among(CAPPED_TOTALS, evidence.rows, size):
+        yield f"{evidence.rows:,} rows is a number at which servers cut lists off, and their totals too"
     if evidence.key is None and evidence.twins:
         yield f"{_count(evidence.twins, 'page')} with identical rows, and no `key` to tell whether they are doubled"
 
 
-def _is_window(rows: int, size: int) -> bool:
-    """Tell whether so many rows are what a window lets through, whole pages of it."""
-    return rows in WINDOWS or (size > 0 and rows in {window // size * size for window in WINDOWS})
+def _is_among(windows: frozenset[int], rows: int, size: int) -> bool:
+    """Tell whether so many rows are what one of the windows lets through, or whole pages of it."""
+    return rows in windows or (size > 1 and rows > 0 and rows in {window // size * size for window in windows})
 
 
 def _assumptions(evidence: Evidence) -> Iterator[str]:

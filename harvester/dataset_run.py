@@ -451,7 +451,12 @@ class DatasetRun:
             pages=end.last,
             rows=0,
             end=EndFacts(how=end.how, beyond=end.beyond),
-            page_size=SizeFacts(asked=self.dataset.page_size or 0, effective=self._size.rows, short=self._size.short),
+            page_size=SizeFacts(
+                asked=self.dataset.page_size or 0,
+                effective=self._size.rows,
+                stated=self._size.stated,
+                short=self._size.short,
+            ),
             read_again=self._again,
             total=None if totals is None else TotalFacts(lowest=totals[0], highest=totals[1], last=totals[2]),
             expect_rows=self.dataset.expect_rows,

@@ -16,9 +16,10 @@ KEY_COST: Final = 5e-6  # seconds of processor time for one row's key: read, cut
 class Outlook(Struct, frozen=True, kw_only=True):
     """What is still to be done for a dataset whose end was found.
 
-    ``rows`` is exact where ``exact``, else from the page size. ``calls`` are those of a run from here on, of which
-    ``again`` read pages a second time. ``seconds`` is their time at the app's pace, None without a limit. ``left`` are
-    the calls that the allowance still grants, None without one. ``key_seconds`` is what counting the key will take.
+    ``rows`` follow from the pages, ``exact`` where the last one was read, else from the platform's total, if any.
+    ``calls`` are those of a run from here on, of which ``again`` read pages a second time. ``seconds`` is their time at
+    the app's pace, None without a limit. ``left`` are the calls that the allowance still grants, None without one.
+    ``key_seconds`` is what counting the key will take.
     """
 
     pages: int
@@ -71,11 +72,12 @@ def outlook(  # noqa: PLR0913 - facts from many sides
     once_more = empty_end and pages > 0 and again > 0  # the page after the last one
     calls = missing + again + confirming + once_more
     counted = (pages - 1) * page_size + last_rows if pages and last_rows else pages * page_size
-    rows = counted if total is None else total
+    exact = bool(last_rows) or not pages
+    rows = total if total is not None and not exact else counted
     return Outlook(
         pages=pages,
         rows=rows,
-        exact=total is not None or bool(last_rows) or not pages,
+        exact=exact,
         calls=calls,
         again=again,
         seconds=calls / rate if rate else None,

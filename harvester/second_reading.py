@@ -56,6 +56,7 @@ class SecondReading:
         self._again: list[int] = []
         self._most = most
         self._everything = False
+        self._cut = False
         self._cursor = 1
 
     @property
@@ -73,6 +74,10 @@ class SecondReading:
             heappush(self._again, page)  # chosen, not taken
         return page is None
 
+    def cut_short(self) -> None:
+        """Ask for nothing more: no calls are left."""
+        self._cut = True
+
     def next(self) -> int | None:
         """Return a page to read again now, or None if nothing can be asked before another answer is in."""
         page = self._choose()
@@ -82,6 +87,8 @@ class SecondReading:
         return page
 
     def _choose(self) -> int | None:
+        if self._cut:
+            return None
         if self._again:
             return heappop(self._again)
         while self._queue:

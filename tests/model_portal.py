@@ -247,7 +247,8 @@ class Walk:
 
         Notes are written less often than pages, so they may be older.
         """
-        moment = self._moments[-1 if gently else random.randrange(min(1, len(self._moments) - 1), len(self._moments))]
+        noted = [moment for moment in self._moments if moment["kept"]] or self._moments[-1:]
+        moment = noted[-1] if gently else random.choice(noted)
         sealed = self.sealed if gently else moment["sealed"]
         within = {page for shard in sealed for page in self._pages(shard, None) if page in self.kept}
         durable = len(self.kept) if gently else random.randint(moment["kept"], len(self.kept))

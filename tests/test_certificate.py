@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from harvester.certificate import (
+    CAPPED_TOTALS,
     WINDOWS,
     EndFacts,
     Evidence,
@@ -101,7 +102,7 @@ NOTHING = {
     "all read again": {"pages": 5, "read_again": ReadAgain(pages=5, share_below=0.0)},
     "an empty list": {"pages": 0, "rows": 0, "read_again": ReadAgain(pages=1, share_below=0.0)},
     "unpaged": {"pages": 1, "end": EndFacts(how="unpaged"), "read_again": ReadAgain(pages=1, share_below=0.0)},
-    "a window with a total": {"rows": 10_000} | total(10_000, 10_000, 10_000),
+    "a window with a total": {"rows": 5_000} | total(5_000, 5_000, 5_000),
     "near a window": {"rows": 9_999},
 }
 
@@ -158,9 +159,10 @@ def test_two_weaknesses_are_too_many(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("rows", sorted(WINDOWS))
 def test_every_window_without_a_total_is_a_weakness(rows: int) -> None:
-    """With one that agrees it is none."""
+    """With one that agrees it is none, unless search engines stop counting just there."""
     assert judge(replace(CLEAN, rows=rows)).verdict == "likely"
-    assert judge(replace(CLEAN, rows=rows, **total(rows, rows, rows))).verdict == "proven"
+    counted = judge(replace(CLEAN, rows=rows, **total(rows, rows, rows))).verdict
+    assert counted == ("likely" if rows in CAPPED_TOTALS else "proven")
     assert judge(replace(CLEAN, rows=rows - 1 if rows != 65_536 else rows + 1)).verdict == "proven"  # 65,535 is one too
 
 

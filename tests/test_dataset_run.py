@@ -161,7 +161,7 @@ def test_the_package_of_a_snapshot(begin: Begin) -> None:
     evidence = certificate["evidence"]
     assert evidence["repairs"] == {"bom": 3}
     assert (evidence["pages"], evidence["rows"]) == (3, 6)
-    assert evidence["page_size"] == {"asked": 0, "effective": 2, "short": 0}
+    assert evidence["page_size"] == {"asked": 0, "effective": 2, "stated": 0, "short": 0}
     assert evidence["end"]["how"] == "empty"
     assert {4, 11, 25} <= set(evidence["end"]["beyond"])
     again = evidence["read_again"]
@@ -563,9 +563,10 @@ def test_a_hole_that_is_filled_is_none(begin: Begin) -> None:
         (None, None, 30, ""),
         (0, None, 0, "the pages were read once"),
         (7, None, 7, "only 7 of 30 pages"),
-        (None, 5, 5, "only 5 of 30 pages"),
+        (None, 5, 4, "only 4 of 30 pages"),  # and the page after the last
+        (None, 2, 2, "only 2 of 30 pages"),
         (None, 0, 0, "the pages were read once"),
-        (9, 4, 4, "only 4 of 30 pages"),
+        (9, 4, 3, "only 3 of 30 pages"),
     ],
 )
 def test_how_many_pages_are_read_again(

@@ -25,7 +25,7 @@ from harvester.attempt import Caller, Subject
 from harvester.check import check
 from harvester.errors import Exit
 from harvester.harvest import mirror
-from harvester.health import Health
+from harvester.health import Health, Reach
 from harvester.job import Job
 from harvester.model import App, Dataset, Reply, Secret, Signed
 from harvester.pace import Pacer
@@ -143,6 +143,17 @@ def by_way(folder: Path, url: str, keys: str, *, run: str = "", environ: Mapping
     path = job_for(folder, url, run=run).path
     path.write_text(path.read_text().replace("\n[datasets", f"{keys}\n[datasets", 1))
     return Job.load(path, environ=environ or {})
+
+
+def two_apps(folder: Path, url: str, keys: str = "", *, run: str = "") -> Job:
+    """Return a job with a second app, which has further keys and a dataset ``e``, at the same address."""
+    path = job_for(folder, url, run=run).path
+    path.write_text(
+        path.read_text().replace('service = "d"\n', 'service = "d"\napp = "wuhan"\n')
+        + f'[apps.other]\nplatform = "wuhan"\npassid = "o"\ntoken = {{ file = "token" }}\nurl = "{url}"\n'
+        f'rate_limit = "none"\n{keys}[datasets.e]\nservice = "e"\napp = "other"\n'
+    )
+    return Job.load(path, environ={})
 
 
 def written(folder: Path) -> bytes:
@@ -298,15 +309,8 @@ def test_the_way_reaches_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_ca_file_that_holds_none_harms_no_other_app(tmp_path: Path) -> None:
     """Exit 7 for the app that names it; the others are mirrored."""
     async with portal(listed(3)) as (_, url):
-        path = job_for(tmp_path, url).path
         (tmp_path / "ca.pem").write_text("no certificate")
-        path.write_text(
-            path.read_text()
-            + f'[apps.other]\nplatform = "wuhan"\npassid = "o"\ntoken = {{ file = "token" }}\nurl = "{url}"\n'
-            'rate_limit = "none"\nca_file = "ca.pem"\n[datasets.e]\nservice = "e"\napp = "other"\n'
-        )
-        path.write_text(path.read_text().replace('service = "d"\n', 'service = "d"\napp = "wuhan"\n'))
-        result = await mirror(Job.load(path, environ={}))
+        result = await mirror(two_apps(tmp_path, url, 'ca_file = "ca.pem"\n'))
     assert [entry.exit for entry in result.datasets] == [Exit.OK, Exit.LOCAL]
     assert "ca.pem cannot be used" in result.datasets[1].why
     assert result.datasets[1].calls == 0
@@ -316,7 +320,7 @@ async def test_a_ca_file_that_holds_none_harms_no_other_app(tmp_path: Path) -> N
 
 
 async def test_two_apps_share_that_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While connections are refused both send single probes; both are whole in the end, with no page charged."""
+    """While connections are refused both send single probes; both are whole in the end, with no page left open."""
     monkeypatch.setattr(health, "PROBE_INTERVAL", 0.1)
     down_until = [0.0]
     refused: list[float] = []
@@ -336,20 +340,32 @@ async def test_two_apps_share_that_nobody_answers(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Sender, "send", sent)
     async with portal(script) as (_, url):
-        path = job_for(tmp_path, url, run="concurrency = 4\nattempts = 3").path
-        path.write_text(
-            path.read_text().replace('service = "d"\n', 'service = "d"\napp = "wuhan"\n')
-            + f'[apps.other]\nplatform = "wuhan"\npassid = "o"\ntoken = {{ file = "token" }}\nurl = "{url}"\n'
-            'rate_limit = "none"\n[datasets.e]\nservice = "e"\napp = "other"\n'
-        )
-        result = await mirror(Job.load(path, environ={}))
-    assert result.exit is Exit.OK, result.datasets
+        result = await mirror(two_apps(tmp_path, url, run="concurrency = 4"))
+    assert result.exit is Exit.OK
     for name in "de":
         assert lines(result, name) == as_served(range(1, 61))
     assert len(refused) <= 2 * 2 * 60
     late = [moment for moment in refused if moment > down_until[0] - 0.5]
     assert 1 <= len(late) <= 2 * 6, "single probes of each app at most"
     assert facts(result, "left open") == []
+
+
+@pytest.mark.parametrize(("way", "shared"), [("", True), ('proxy = "http://127.0.0.1:9"\n', False)])
+async def test_who_shares_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, shared: bool) -> None:  # noqa: FBT001 - a parameter
+    """Apps that call the same address by the same way; past a proxy it is another way."""
+    reaches: list[Reach] = []
+    real = Health.__init__
+
+    def noted(self: Health, started: float, patience: float, reach: Reach) -> None:
+        reaches.append(reach)
+        real(self, started, patience, reach)
+
+    monkeypatch.setattr(Health, "__init__", noted)
+    monkeypatch.setattr(health, "NEVER_PATIENCE", 0.1)
+    monkeypatch.setattr(health, "PROBE_INTERVAL", 0.05)
+    async with portal(listed(3)) as (_, url):
+        await mirror(two_apps(tmp_path, url, way))
+    assert len(set(map(id, reaches))) == (1 if shared else 2)
 
 
 # -- short of sockets ------------------------------------------------------------------------------------------------
@@ -373,7 +389,12 @@ async def test_a_machine_without_descriptors_makes_fewer_calls_at_once(
         finally:
             in_flight -= 1
 
+    later = 0  # the most in flight when the bound has long been found
+
     async def script(page: int, _: int) -> web.Response:
+        nonlocal later
+        if 200 < page <= 280:
+            later = max(later, served.in_flight)
         await asyncio.sleep(0.01)
         return good(page) if page <= 300 else reply(EMPTY)
 
@@ -390,6 +411,7 @@ async def test_a_machine_without_descriptors_makes_fewer_calls_at_once(
     assert told[-1]["calls"] <= 13
     assert facts(result, "left open") == []
     assert served.most_in_flight <= 10
+    assert later == told[-1]["calls"], "only those leave who are too many"
 
 
 # -- a secret that is replaced in mid-run ----------------------------------------------------------------------------
@@ -516,6 +538,18 @@ def test_signatures_are_fresh_after_a_pause(
     assert max(ages) < 2
 
 
-def test_connecting_is_inside_the_age_of_a_signature() -> None:
-    """What is signed waits for a connection at most, and that for less than a signature may be old."""
+async def test_what_is_signed_waits_for_no_connection_longer_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up the name counts too: a connection that comes late is not used."""
     assert send.CONNECT_TIMEOUT < 5
+
+    async def slow(*_: object, **__: object) -> list[Any]:
+        await asyncio.sleep(30)
+        return []
+
+    monkeypatch.setattr(send, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", slow)
+    started = time.monotonic()
+    async with Sender(10) as sender:
+        with pytest.raises(SendError):
+            await sender.send(Signed("http://portal.example/", {}, b""))
+    assert time.monotonic() - started < 3

@@ -43,8 +43,8 @@ def test_a_list_without_a_total() -> None:
 @pytest.mark.parametrize(
     ("facts", "rows", "exact"),
     [
-        ({"total": 990}, 990, True),
-        ({"total": 990, "last_rows": 0}, 990, True),
+        ({"total": 990}, 995, True),
+        ({"total": 990, "last_rows": 0}, 990, False),
         ({"last_rows": 0}, 1_000, False),
         ({"last_rows": 20}, 1_000, True),
         ({"pages": 1, "last_rows": 7}, 7, True),
@@ -91,7 +91,15 @@ def test_calls_past_the_end(facts: dict[str, Any], beyond: int) -> None:
 
 @pytest.mark.parametrize(
     ("left", "again", "calls", "share"),
-    [(1_000, 50, 92, 0.092), (92, 50, 92, 1.0), (60, 18, 60, 1.0), (42, 0, 42, 1.0), (21, 0, 42, 2.0), (0, 0, 42, 1.0)],
+    [
+        (1_000, 50, 93, 0.093),
+        (92, 49, 92, 1.0),
+        (60, 17, 60, 1.0),
+        (44, 2, 44, 1.0),
+        (42, 0, 42, 1.0),
+        (21, 0, 42, 2.0),
+        (0, 0, 42, 1.0),
+    ],
 )
 def test_an_allowance(left: int, again: int, calls: int, share: float) -> None:
     """The second reading is what is shortened; what is missing is needed, even if it is more than is left."""

@@ -93,38 +93,43 @@ def test_nothing_changed_nothing_more_is_read() -> None:
     assert len(play(reading)) == reading.checked == 100
 
 
-def test_one_changed_page_has_its_neighbours_read() -> None:
-    """They are as they were: the change was one of that page alone."""
-    reading = SecondReading(1000, 3, seed=3)
-    check = play(SecondReading(1000, 3, seed=3))
-    middle = check[2]
-    assert play(reading, {middle}) == [*check, middle - 1, middle + 1]
-    assert (reading.checked, reading.changed, reading.mended) == (3, 1, 1)
-
-
-@pytest.mark.parametrize("side", [-1, 1])
-def test_a_changed_neighbour_has_everything_read(side: int) -> None:
-    """Rows have moved from page to page, and what has moved may have moved anywhere."""
+@pytest.mark.parametrize("place", range(3))
+def test_one_changed_page_has_everything_read(place: int) -> None:
+    """What has left it may have come to any other page."""
+    check = play(SecondReading(100, 3, seed=3))
     reading = SecondReading(100, 3, seed=3)
-    middle = play(SecondReading(100, 3, seed=3))[2]
-    changed = {middle, middle + side, 50, 77}
-    assert sorted(play(reading, changed)) == list(range(1, 101))
-    assert reading.changed == 1
-    assert reading.mended == len(changed)
+    changed = {check[place], 50, 77}
+    asked = play(reading, changed)
+    assert asked[:3] == check
+    assert sorted(asked) == list(range(1, 101))
+    assert (reading.checked, reading.changed, reading.mended) == (3, 1, 3)
 
 
-def test_two_changed_neighbours_within_the_check_have_everything_read_at_once() -> None:
-    """Also where all that is left is far from them."""
+def test_rows_behind_the_last_page_have_everything_read() -> None:
+    """The page after the last one is checked, but no page of the list."""
     reading = SecondReading(100, 2, seed=3, edge=True)
-    assert sorted(play(reading, {100, 101})) == list(range(1, 102))
-    assert (reading.checked, reading.changed, reading.mended) == (2, 2, 1), "the page after the last is no page of it"
+    assert sorted(play(reading, {101})) == list(range(1, 102))
+    assert (reading.checked, reading.changed, reading.mended) == (2, 1, 0)
 
 
-def test_changed_pages_far_from_each_other_are_mended_one_by_one() -> None:
-    """No neighbour has changed, so nothing has moved."""
+def test_where_all_pages_are_checked_nothing_is_left_to_read() -> None:
+    """Changed or not."""
     reading = SecondReading(10, 10, seed=3)
     assert len(play(reading, {2, 4, 8})) == 10
     assert (reading.changed, reading.mended) == (3, 3)
+
+
+def test_cut_short_nothing_more_is_asked_for() -> None:
+    """What was read until then counts, also where a page comes back unanswered."""
+    reading = SecondReading(10, 10, seed=3)
+    assert reading.next() == 1
+    second = reading.next()
+    reading.arrived(1, same=True, rows=20)
+    reading.cut_short()
+    reading.put_back(second or 0)
+    assert reading.next() is None
+    assert reading.exhausted
+    assert (reading.checked, reading.changed) == (1, 0)
 
 
 def test_pages_without_rows_are_named() -> None:
@@ -134,26 +139,13 @@ def test_pages_without_rows_are_named() -> None:
     assert reading.emptied == {10}
 
 
-def test_mending_that_would_cost_too_much_is_abandoned() -> None:
+@pytest.mark.parametrize(("most", "more"), [(None, 97), (97, 97), (96, 0), (0, 0)])
+def test_mending_that_would_cost_too_much_is_abandoned(most: int | None, more: int) -> None:
     """Nothing more is asked for, and it is said."""
     middle = play(SecondReading(100, 3, seed=3))[2]
-    for most, more in ((0, 0), (1, 0), (2, 2)):
-        reading = SecondReading(100, 3, seed=3, most=most)
-        assert len(play(reading, {middle})) == 3 + more
-        assert reading.abandoned is (more == 0)
-    reading = SecondReading(100, 3, seed=3, most=2)
-    assert len(play(reading, {middle, middle + 1})) == 5, "everything would be 95 more"
-    assert reading.abandoned
-
-
-def test_no_more_pages_are_mended_than_allowed_in_all() -> None:
-    """The neighbours count too when everything is read afterwards."""
-    middle = play(SecondReading(7, 3, seed=3))[2]
-    for most in range(6):
-        reading = SecondReading(7, 3, seed=3, most=most)
-        extra = len(play(reading, {middle, middle + 1})) - 3
-        assert extra <= most, f"{extra} calls where {most} are left"
-        assert reading.abandoned is (most < 4)
+    reading = SecondReading(100, 3, seed=3, most=most)
+    assert len(play(reading, {middle})) == 3 + more
+    assert reading.abandoned is (more == 0)
 
 
 def test_a_page_given_up_is_not_checked_and_does_not_hold_up_the_rest() -> None:
@@ -168,7 +160,7 @@ def test_a_page_given_up_is_not_checked_and_does_not_hold_up_the_rest() -> None:
     assert reading.next() is None, "the check is not in yet"
     reading.leave_open(10)
     assert (reading.checked, reading.changed) == (2, 1)
-    assert reading.next() == third - 1
+    assert reading.next() == 2, "now everything else"
 
 
 def test_a_page_put_back_is_asked_for_again() -> None:

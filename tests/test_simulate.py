@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from harvester.simulate import configure, simulation_options
-from harvester.simulator import Change, Config, Quirks
+from harvester.simulator import Change, Config, Fault, Quirks
 
 
 def configured(*arguments: str) -> tuple[list[Config], str]:
@@ -45,3 +45,19 @@ def test_quirks_that_nobody_can_read_are_the_options_fault(text: str) -> None:
     made, said = configured("--quirk", text)
     assert made == []
     assert "Invalid value for --quirk" in said
+
+
+def test_faults_add_up() -> None:
+    """Each option names one; they keep their order."""
+    made, _ = configured("--fault", "reset-in-body:0.01", "--fault", "restart:5:20", "--fault", "502:0.5:5:20")
+    assert made == [
+        Config(faults=(Fault("reset-in-body", 0.01), Fault("restart", at=5, lasts=20), Fault("502", 0.5, 5, 20)))
+    ]
+
+
+@pytest.mark.parametrize("text", ["reset", "reset:often", "reset:1:2:3:4"])
+def test_faults_that_nobody_can_read_are_the_options_fault(text: str) -> None:
+    """It is named, and nothing is simulated."""
+    made, said = configured("--fault", text)
+    assert made == []
+    assert "Invalid value for --fault" in said

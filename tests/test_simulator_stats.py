@@ -66,6 +66,7 @@ def test_clear_zeroes_in_place() -> None:
     stats.page("wuhan/companies", 1, 1)
     stats.page("wuhan/companies", 2, 1)
     stats.proxy_errors = 1
+    stats.faults["reset"] += 1
     fresh = Stats(max_pages=1)
     fresh.app("wuhan/a")
     stats.clear()

@@ -615,7 +615,7 @@ def hurt(mirror: Path) -> None:
 
 
 def stopped(
-    tmp_path: Path, run: Callable[[Path, Promised], None], before: Path | None, *, power: bool
+    tmp_path: Path, run: Callable[[Path, Promised], None], before: Path | None, *, power: bool, least: int = 60
 ) -> Iterator[tuple[Path, Promised]]:
     """Stop a run before each change of a file in turn; yield what is left and what had been promised.
 
@@ -624,6 +624,7 @@ def stopped(
         run: does its work in a folder.
         before: the mirror that it finds there.
         power: leave only what is durable.
+        least: how many changes there are at the least.
     """
     stop, over = 1, False
     while not over:
@@ -646,7 +647,7 @@ def stopped(
         disk.close()
         yield root, promised
         stop += 1
-    assert stop > 60
+    assert stop > least
 
 
 def demand_kept(path: Path, promised: Promised) -> None:
@@ -703,6 +704,28 @@ def test_stop_anywhere_in_a_repair(fast_path: Path, undisturbed: Path, power: bo
         assert content(path) == wanted
         assert dataset.current() == NEXT
         assert content(dataset.path / NAME) == left, "what readers saw until then"
+        shutil.rmtree(root)
+
+
+@linux
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power lost"])
+def test_what_is_taken_over_appears_at_once(fast_path: Path, undisturbed: Path, power: bool) -> None:  # noqa: FBT001 - as above
+    """Whenever it stops: either nothing is to be seen of the new snapshot, or all of it is there."""
+
+    def take_over(root: Path, _: Promised) -> None:
+        folder = DatasetFolder(root / "mirror" / "investors")
+        with folder.lock():
+            Snapshot.from_package(folder.path / NAME, folder.path / NEXT).close()
+
+    for root, promised in stopped(fast_path, take_over, undisturbed, power=power, least=12):
+        folder = DatasetFolder(root / "mirror" / "investors")
+        if (folder.path / NEXT).exists():
+            with Snapshot.open(folder.path / NEXT) as snapshot:
+                assert snapshot.recover() == []
+                assert sorted(snapshot.sealed) == [0, 1, 2]
+        else:
+            take_over(root, promised)
+            assert verify_snapshot(folder.path / NEXT).symbols == "..."
         shutil.rmtree(root)
 
 

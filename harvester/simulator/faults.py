@@ -17,7 +17,7 @@ RETRY_AFTER: Final = 1  # seconds, as a 503 asks for
 DRIP: Final = 0.3  # seconds between two bytes
 PIECE: Final = 2**16  # bytes of one chunk of an answer without end
 PIECES: Final = 0.001  # seconds between two of them
-BOMB: Final = 64 * 2**20  # bytes that a bomb becomes
+BOMB: Final = 40 * 2**20  # bytes that a bomb becomes
 LOGIN_PAGE: Final = "http://login.invalid/?from=platform"
 LOGIN_FORM: Final = '<form method="post"><input name="user"><input name="password" type="password"></form>'
 
@@ -84,7 +84,7 @@ def _trouble(status: str, *fields: str) -> Callable[[Said], Script]:
 
 @lru_cache(1)
 def _bomb() -> bytes:
-    return gzip.compress(b" " * BOMB, mtime=0)
+    return gzip.compress(b" " * BOMB, 6, mtime=0)
 
 
 _ALONE: Final[Mapping[str, Callable[[Said], Script]]] = {

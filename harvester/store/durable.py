@@ -182,27 +182,30 @@ class Folder:
         with self.replacing(name) as fd:
             write_all(fd, data)
 
-    def take(self, name: str, source: Folder) -> None:
-        """Have a file of another folder here too, under the same name; durable after the next ``sync``.
+    def take(self, name: str, source: Folder, *, shared: bool) -> None:
+        """Have a file of another folder here too; its name is durable after the next ``sync``.
 
-        It is one file with two names then, so neither folder may ever write into it; a copy where the file system has
-        no second names.
+        Args:
+            name: of the file, there and here.
+            source: the other folder.
+            shared: it may be one file with two names, into which nobody writes any more; it is copied all the same
+                where the file system has no second names.
         """
+        if shared and self._link(name, source):
+            return
+        with source.opened(name, os.O_RDONLY, "read") as old, self.replacing(name) as new:
+            while block := os.read(old, _BLOCK):
+                write_all(new, block)
+
+    def _link(self, name: str, source: Folder) -> bool:
         with explained("write", self.path / name):
             try:
                 os.link(source.path / name, name, dst_dir_fd=self._fd)
             except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-            else:
-                return
-        self.copy(name, source)
-
-    def copy(self, name: str, source: Folder) -> None:
-        """Copy a file of another folder, durably."""
-        with source.opened(name, os.O_RDONLY, "read") as old, self.replacing(name) as new:
-            while block := os.read(old, _BLOCK):
-                write_all(new, block)
+                if error.errno in _NO_LINKS:
+                    return False
+                raise
+        return True
 
     def replace_link(self, name: str, target: str) -> bool:
         """Give a symbolic link a new target; False where the file system has no such links."""

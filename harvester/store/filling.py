@@ -18,7 +18,7 @@ from harvester.store.contents import Contents
 from harvester.store.durable import Folder
 from harvester.store.journal import Journal
 from harvester.store.package import PACKAGE
-from harvester.store.recovery import demand_none, leftovers
+from harvester.store.recovery import demand_none, leftovers, strangers
 from harvester.store.sealed import sound_pages, write_sealed
 from harvester.store.shardfile import require
 
@@ -217,6 +217,10 @@ class Filling(Contents):
         self._save()
         self._folder.unlink(layout.shard_name(shard))
 
-    def _drop_leftovers(self) -> None:
-        for name in leftovers(self._folder.names(), self.layout, self.last, self.sealed):
+    def _drop_leftovers(self, *, strangers_too: bool = False) -> None:
+        names = self._folder.names()
+        found = leftovers(names, self.layout, self.last, self.sealed)
+        if strangers_too and self.layout is not None:
+            found += strangers(names, self.layout, self.sealed)
+        for name in found:
             self._folder.unlink(name)

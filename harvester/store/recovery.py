@@ -46,7 +46,7 @@ def strangers(names: Iterable[str], layout: Layout, sealed: Iterable[int]) -> li
     """Return files named like shards or journals that are neither: the wrong compression, or of a shard long gone.
 
     Args:
-        names: all files of the snapshot, without ``leftovers``.
+        names: all files of the snapshot; ``leftovers`` may be among what is returned.
         layout: of the snapshot.
         sealed: the numbers of the shards that the checkpoint has.
     """

@@ -22,7 +22,7 @@ from harvester.store.filling import Filling
 from harvester.store.index import INDEX
 from harvester.store.journal import Journal
 from harvester.store.package import PACKAGE, read_package
-from harvester.store.recovery import changed_shards, demand_none, in_words, strangers
+from harvester.store.recovery import changed_shards, demand_none, in_words
 from harvester.store.sealed import hash_fault
 from harvester.store.shardfile import require
 
@@ -81,12 +81,9 @@ class Snapshot(Filling):
                 )
             content = replace(content, notes=content.notes | (notes or {}))
             with _appearing(path, content) as draft:
-                names = (content.layout.shard_name(entry.number) for entry in content.sealed) if content.layout else ()
-                for name in names:
+                for name in [*_shard_names(content), INDEX]:
                     if source.is_file(name):
-                        draft.take(name, source)
-                if source.is_file(INDEX):
-                    draft.copy(INDEX, source)
+                        draft.take(name, source, shared=name != INDEX)
         return cls(Folder(path), content)
 
     def finish(self, package: dict[str, Any]) -> None:
@@ -153,7 +150,7 @@ class Snapshot(Filling):
             require(self.layout.compression)
         with self._changing():
             self._settle()
-            self._drop_leftovers()
+            self._drop_leftovers(strangers_too=repair)
             if self.layout is not None:
                 self._look_at_sealed(self.layout, repair=repair)
             kept: dict[int, Kept] = {}
@@ -182,8 +179,6 @@ class Snapshot(Filling):
         """Refuse shards and an index that are not what was recorded; or take apart the shards concerned."""
         if repair:
             self._index.mend()
-            for name in strangers(self._folder.names(), layout, self.sealed):
-                self._folder.unlink(name)
         faults = changed_shards(self._folder, layout, self.sealed, thorough=repair)
         if repair:
             for shard in faults:
@@ -201,6 +196,10 @@ class Snapshot(Filling):
         last = journal.pages[-1] if self.last is None else self.last
         journal.keep_until(last)
         return {record.page: Kept(record.page, record.rows, record.digest) for record in records if record.page <= last}
+
+
+def _shard_names(content: Checkpoint) -> list[str]:
+    return [content.layout.shard_name(entry.number) for entry in content.sealed] if content.layout else []
 
 
 @contextmanager
