@@ -68,8 +68,12 @@ def loop_alone(calls: int) -> float:
     return time.process_time() - start
 
 
-def held(part: object) -> int:
-    """Return the bytes of an object and of what it is made of."""
+def held(part: object, seen: set[int] | None = None) -> int:
+    """Return the bytes of an object and of what it is made of, each counted once."""
+    seen = set() if seen is None else seen
+    if id(part) in seen:
+        return 0
+    seen.add(id(part))
     inner: list[object] = []
     if isinstance(part, dict):
         inner = [*part.keys(), *part.values()]
@@ -77,7 +81,7 @@ def held(part: object) -> int:
         inner = list(part)
     elif hasattr(part, "__dict__"):
         inner = [vars(part)]
-    return sys.getsizeof(part) + sum(held(each) for each in inner)
+    return sys.getsizeof(part) + sum(held(each, seen) for each in inner)
 
 
 def check(pages: int) -> float:

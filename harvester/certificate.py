@@ -43,11 +43,13 @@ class TotalFacts(Struct, frozen=True, kw_only=True):
 class ReadAgain(Struct, frozen=True, kw_only=True):
     """The last check of the second reading: pages read, of them changed, with which seed; pages mended before it.
 
+    ``unread`` pages could not be read when that mattered: others had changed, or they would have shown more rows.
     ``share_below`` bounds the share of pages that may have changed unseen, with ``confidence``; 0 if all were read.
     """
 
     pages: int = 0
     changed: int = 0
+    unread: int = 0
     mended: int = 0
     rounds: int = 0
     seed: int = 0
@@ -173,6 +175,8 @@ def _doubts(evidence: Evidence) -> Iterator[str]:
             f"{again.changed:,} of {_count(again.pages, 'page')} had changed when they were read again"
             + (f", also after {_count(again.rounds, 'round')} of mending" if again.rounds else "")
         )
+    if again.unread:
+        yield f"{_count(again.unread, 'page')} that may have changed, or may hold more rows, could not be read again"
     if evidence.key is not None:
         yield from _key_faults(evidence.key)
     elif evidence.repeated_pages:

@@ -97,6 +97,7 @@ class DatasetRun:
         self._again = ReadAgain()
         self._rounds = 0
         self._mended = 0
+        self._not_reread = 0  # pages of the second reading that could not be read when it mattered
         self._pending: list[tuple[int, Page]] = []
         self._unread: list[tuple[int, bytes, str]] = []
         self._earlier_calls = 0
@@ -361,9 +362,11 @@ class DatasetRun:
         reading, self.reading = self.reading, None
         if reading is not None:
             self._mended += reading.mended
+            self._not_reread += reading.unread
             self._again = ReadAgain(
                 pages=reading.checked,
                 changed=reading.changed,
+                unread=self._not_reread,
                 mended=self._mended,
                 rounds=self._rounds,
                 seed=self._again.seed,

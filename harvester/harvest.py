@@ -243,7 +243,8 @@ async def _conclude(crews: Sequence[AppRun], budget: Budget) -> None:
     """Bring to its end what no worker has brought there."""
     for crew in crews:
         for member in crew.members:
-            if budget.spent and not member.stopped and not member.concluded and not member.frontier.complete:
+            unfinished = not member.frontier.complete or budget.pages == 0  # a second reading keeps no page, or few
+            if budget.spent and unfinished and not (member.stopped or member.concluded):
                 member.stop = Stop(
                     exit=Exit.BUDGET,
                     message="the pages or calls allowed for this run are used up",

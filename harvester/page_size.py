@@ -30,6 +30,7 @@ class PageSize:
         self.stated = 0  # what page 1 said
         self._count = 0  # rows of the last short pages
         self._run = 0  # how many they were
+        self._full = 0  # pages as long as page 1
 
     def first(self, rows: int, stated: int | None = None) -> None:
         """Take page 1: how many rows it has, and which size it states."""
@@ -47,11 +48,11 @@ class PageSize:
         if not mid_list:
             return ""
         if rows >= self.rows:
-            self._run = 0
+            self._run, self._full = 0, self._full + 1
             return ""
         self.short += 1
         self._run = self._run + 1 if rows == self._count else 1
         self._count = rows
-        if self._run >= SAME_SHORT:
+        if self._run >= SAME_SHORT and self._full:  # where page 1 alone is longer, nothing has changed
             return f"{self._run} pages in a row up to page {page:,} have {rows:,} rows where page 1 had {self.rows:,}"
         return ""

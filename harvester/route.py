@@ -13,7 +13,7 @@ from msgspec import Struct
 from yarl import URL
 
 from harvester.errors import LocalError
-from harvester.model import Secret
+from harvester.model import MASK, Secret
 
 _LEGACY_SERVER_CONNECT: Final = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0x4)  # named from Python 3.12 on
 
@@ -40,6 +40,9 @@ class Way(Struct, frozen=True):
     proxy: str
     headers: Mapping[str, str]
     options: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Way({str(self.url)!r}, {self.proxy!r}, {MASK})"
 
 
 class Route:

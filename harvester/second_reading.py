@@ -35,6 +35,7 @@ class SecondReading:
         checked: pages of the check that were read again.
         changed: how many of these were not what they had been.
         mended: changed pages in all, those of the check included.
+        unread: pages that could not be read, though others have changed, or though they would show more rows.
         emptied: pages that had rows and came back without.
         abandoned: whether mending would have taken more calls than there are.
         in_flight: pages under way.
@@ -45,6 +46,7 @@ class SecondReading:
         self.checked = 0
         self.changed = 0
         self.mended = 0
+        self.unread = 0
         self.emptied: set[int] = set()
         self.abandoned = False
         self.in_flight = 0
@@ -113,6 +115,7 @@ class SecondReading:
 
     def leave_open(self, page: int) -> None:
         """Give a page up: it stays as it was read first, and unchecked."""
+        self.unread += self._everything or page > self.last
         self._settle(page, OPEN)
 
     def arrived(self, page: int, *, same: bool, rows: int) -> None:

@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parent.parent
 STORE_TESTS: Final = ("tests/test_crash_power.py", "tests/test_crash_starts.py", "tests/test_store_*.py")
 LEDGER_TESTS: Final = ("tests/test_crash_ledger.py", "tests/test_ledger.py")
-TIMEOUT: Final = 240.0  # seconds; a mutant that hangs is noticed too
+TIMEOUT: Final = 600.0  # seconds; a mutant that hangs is noticed too
 
 SYNCS: Final = {"sync", "fsync", "fdatasync"}
 RENAMES: Final = {"rename"}

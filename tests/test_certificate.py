@@ -78,6 +78,16 @@ DOUBTS = {
     "rows without key": Fact(key(without=3), "3 rows without ID"),
     "a key lost": Fact(key(lost=4), "4 rows of those that the platform claims lost, counted by ID"),
     "pages twice": Fact({"repeated_pages": 1_001}, "1,001 pages with the same rows as another page"),
+    "a full answer": Fact(
+        {
+            "pages": 1,
+            "rows": 20,
+            "end": EndFacts(how="unpaged"),
+            "read_again": ReadAgain(pages=1),
+            "page_size": SizeFacts(asked=0, effective=20, stated=20),
+        },
+        "the one answer states a page size of 20 and is full",
+    ),
     "a guess": Fact({"repairs": {"charset guessed": 9}}, "9 pages read by guessing (charset guessed)"),
 }
 WEAKNESSES = {
@@ -102,6 +112,21 @@ NOTHING = {
     "all read again": {"pages": 5, "read_again": ReadAgain(pages=5, share_below=0.0)},
     "an empty list": {"pages": 0, "rows": 0, "read_again": ReadAgain(pages=1, share_below=0.0)},
     "unpaged": {"pages": 1, "end": EndFacts(how="unpaged"), "read_again": ReadAgain(pages=1, share_below=0.0)},
+    "unpaged, not full": {
+        "pages": 1,
+        "rows": 19,
+        "end": EndFacts(how="unpaged"),
+        "read_again": ReadAgain(pages=1),
+        "page_size": SizeFacts(asked=0, effective=19, stated=20),
+    },
+    "unpaged, no size stated": {
+        "pages": 1,
+        "rows": 20,
+        "end": EndFacts(how="unpaged"),
+        "read_again": ReadAgain(pages=1),
+        "page_size": SizeFacts(asked=0, effective=20),
+    },
+    "a full page of many": {"page_size": SizeFacts(asked=20, effective=20, stated=20)},
     "a window with a total": {"rows": 5_000} | total(5_000, 5_000, 5_000),
     "near a window": {"rows": 9_999},
 }
@@ -169,6 +194,24 @@ def test_every_window_without_a_total_is_a_weakness(rows: int) -> None:
 def test_the_windows() -> None:
     """Golden."""
     assert sorted(WINDOWS) == [1_000, 5_000, 10_000, 50_000, 65_535, 65_536, 100_000]
+    assert sorted(CAPPED_TOTALS) == [10_000, 50_000, 65_535, 65_536, 100_000]
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "verdict"),
+    [
+        (9_990, 15, "likely"),  # 666 pages of 15 rows: another would be cut
+        (9_975, 15, "proven"),
+        (990, 15, "likely"),
+        (65_520, 16, "likely"),
+        (9_999, 1, "proven"),  # a page of one row fits every window
+        (0, 2_000, "proven"),  # no page fits 1,000 rows
+    ],
+)
+def test_a_window_may_let_whole_pages_through_only(rows: int, size: int, verdict: str) -> None:
+    """Its number of rows is then the last multiple of the page size."""
+    sized = {"page_size": SizeFacts(asked=0, effective=size)}
+    assert judge(replace(CLEAN, rows=rows, **sized)).verdict == verdict
 
 
 def test_all_reasons_are_given_doubts_first() -> None:

@@ -112,7 +112,7 @@ def test_utf8_is_the_second_reading_of_what_may_be_gb18030() -> None:
     assert [(one.charset, one.doubt) for one in known] == [("gb18030", ""), ("utf-8", "no JSON in GB18030")]
     declared = readings(reply(BOTH, "text/html;charset=gbk"), "")
     assert [(one.charset, one.doubt, one.repairs) for one in declared] == [
-        ("gb18030", "", ("charset",)),
+        ("gb18030", "", ("charset", "charset guessed")),  # the header may be wrong
         ("utf-8", "", ()),
     ]
 

@@ -718,6 +718,36 @@ def test_verify_finds_damage(harvester: Harvester, mirror: Path, tmp_path: Path)
     assert missing.err.endswith("damage found; next: harvester run JOB --dataset d --repair\n")
 
 
+def test_repair_mends_what_verify_finds(harvester: Harvester, tmp_path: Path) -> None:
+    """The command that ``verify`` names: it says what was damaged, what was read again, and what that shows."""
+    with beside(portal(pages(30))) as served:
+        path = write_job(tmp_path, served.url, more="[run]\nrows_per_shard = 200\n")
+        harvester("run", path)
+        shard = (tmp_path / "mirror" / "d" / "current").resolve() / "part-00001.jsonl"
+        shard.write_bytes(b"x" + shard.read_bytes()[1:])
+        said = harvester("verify", tmp_path / "mirror")
+        assert said.err.endswith("damage found; next: harvester run JOB --dataset d --repair\n")
+        asked = len(served.asked)
+        said = harvester("run", path, "--dataset", "d", "--repair")
+        assert served.asked[asked:] == [11]
+    assert said.code == Exit.OK
+    assert "d: proven, 600 rows in 30 pages; 1 call in this run\n" in said.err
+    assert (
+        "  damaged: part-00001.jsonl; repaired, 1 page read again, and every shard is what it was: the certificate "
+        "stands\n"
+    ) in said.err
+    assert harvester("verify", tmp_path / "mirror").code == Exit.OK
+    again = harvester("run", path, "--repair")
+    assert again.code == Exit.OK
+    assert "  no damage found; nothing was sent\n" in again.err
+
+
+def test_repair_is_not_fresh(harvester: Harvester, tmp_path: Path) -> None:
+    """One mends what is there, the other leaves it alone."""
+    message = one_message(harvester("run", write_job(tmp_path), "--repair", "--fresh"), Exit.USAGE)
+    assert "choose one of them" in message
+
+
 FALSE_CLAIMS: Final = (
     ("verdict", '"verdict":"proven"', '"verdict":"likely"', "says 'likely', its evidence gives 'proven'"),
     ("rows", '"evidence":{"pages":30,"rows":600', '"evidence":{"pages":30,"rows":601', "does not say what the files"),

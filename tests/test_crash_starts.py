@@ -17,7 +17,7 @@ from harvester.simulator import Config, Simulator, jobfile
 STARTS: Final = 20
 NAME: Final = "wuhan-companies"
 SECONDS: Final = 1.0  # that a refused start may take of a processor of its own
-PATIENCE: Final = 20.0  # seconds that everybody together may take of a busy machine
+PATIENCE: Final = 60.0  # seconds that everybody together may take of a busy machine
 STARTER: Final = """
 import os, sys, time
 from harvester.__main__ import main

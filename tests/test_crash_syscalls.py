@@ -35,7 +35,7 @@ SEED: Final = 20261122
 SAMPLE: Final = 12
 KILL: Final = "SIGKILL"
 ERRORS: Final = ("EIO", "ENOSPC", "EINTR")
-PATIENCE: Final = 60.0  # seconds for one run; it takes less than one on an idle machine
+PATIENCE: Final = 120.0  # seconds for one run; it takes less than one on an idle machine
 CALLS: Final = (
     *("openat", "write", "pwrite64", "writev", "fdatasync", "fsync", "ftruncate", "flock"),
     *("rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "symlink", "symlinkat"),

@@ -37,6 +37,15 @@ def test_one_page_may_show_it(first: tuple[int, int | None], then: tuple[int, in
     assert begun(*first).changed(page, rows, stated, mid_list=False) == words
 
 
+def test_a_page_as_large_as_was_asked_for_is_no_surprise() -> None:
+    """Page 1 itself may be short; more than was asked for fits no page."""
+    size = PageSize(50)
+    size.first(20)
+    assert size.changed(2, 50, None, mid_list=False) == ""
+    assert size.changed(3, 51, None, mid_list=False) == "page 3 has 51 rows where page 1 had 20"
+    assert PageSize().changed(2, 50, None, mid_list=False) == "", "page 1 is not known"
+
+
 def test_before_page_1_is_here_nothing_can_be_said() -> None:
     """Answers come in any order."""
     size = PageSize()
@@ -45,8 +54,11 @@ def test_before_page_1_is_here_nothing_can_be_said() -> None:
 
 
 def test_ten_short_pages_in_a_row_with_the_same_number_of_rows_are_a_smaller_size() -> None:
-    """Nine are not, and the tenth is named."""
+    """Nine are not, and the tenth is named, if any page but the first was ever longer."""
     size = begun()
+    assert [size.changed(page, 10, None, mid_list=True) for page in range(2, 30)] == [""] * 28
+    size = begun()
+    assert size.changed(40, 20, None, mid_list=True) == ""
     told = [size.changed(page, 10, None, mid_list=True) for page in range(2, 2 + SAME_SHORT)]
     assert told == [""] * 9 + ["10 pages in a row up to page 11 have 10 rows where page 1 had 20"]
     assert size.short == 10
@@ -56,6 +68,7 @@ def test_ten_short_pages_in_a_row_with_the_same_number_of_rows_are_a_smaller_siz
 def test_a_page_in_between_begins_the_row_anew(between: int) -> None:
     """A full one, or a short one with another number of rows."""
     size = begun()
+    assert size.changed(40, 20, None, mid_list=True) == ""
     for page in range(2, 11):
         assert size.changed(page, 10, None, mid_list=True) == ""
     assert size.changed(11, between, None, mid_list=True) == ""
@@ -72,6 +85,7 @@ def test_short_pages_at_the_edge_are_no_sign() -> None:
 
 
 def test_what_page_1_said_is_kept() -> None:
-    """For the notes and the certificate."""
+    """For the notes and the certificate; before it came, nothing."""
+    assert (PageSize().rows, PageSize().stated, PageSize().short) == (0, 0, 0)
     assert (begun(20).rows, begun(20).stated) == (20, 0)
     assert (begun(20, 50).rows, begun(20, 50).stated) == (20, 50)

@@ -51,6 +51,14 @@ def test_filling_sets_a_whole_stretch_and_nothing_else() -> None:
     ]  # fmt: skip
 
 
+def test_a_single_page_far_away_is_no_stretch() -> None:
+    """A probe that an earlier run has kept costs an entry."""
+    states = PageStates()
+    states.fill(FAR, FAR, DONE)
+    assert states[FAR] == DONE
+    assert len(states._near) < 10_000
+
+
 def test_finding_the_first_page_in_a_state() -> None:
     """Within the bounds, both included; 0 if there is none."""
     states = PageStates()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -173,4 +174,55 @@ async def test_data_may_not_be_lost_to_a_full_disk(tmp_path: Path) -> None:
             said = await ended(run)
         assert run.returncode == Exit.LOCAL
         assert "cannot write standard output: No space left on device" in said
+        assert place.complete(ONE)
+
+
+def digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of the shards and the index of a snapshot."""
+    files = [*sorted(path.glob("part-*")), path / "pages.idx"]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def certificate(path: Path) -> dict[str, Any]:
+    """Return a snapshot's certificate without the number of calls."""
+    found: dict[str, Any] = json.loads((path / "datapackage.json").read_bytes())["harvester"]["certificate"]
+    del found["calls"]
+    return found
+
+
+async def test_a_killed_repair_goes_on(tmp_path: Path) -> None:
+    """Killed again and again, continued by turns with and without ``--repair``: the published bytes come back."""
+    async with bench(tmp_path) as place:
+        run = await place.start("--dataset", ONE)
+        await ended(run)
+        damaged = (place.output / ONE / "current").resolve()
+        before = digests(damaged)
+        for shard in (0, 2):
+            (damaged / f"part-0000{shard}.jsonl").unlink()
+        left = digests(damaged)
+        place.simulator.stats.clear()
+        kill = 0
+        for kill in range(20):
+            calls = place.simulator.stats.calls
+            run = await place.start("--dataset", ONE, *(["--repair"] if kill % 2 == 0 else []))
+            exited = asyncio.ensure_future(run.wait())
+            while not exited.done() and place.simulator.stats.calls < calls + 45:
+                await asyncio.wait({exited}, timeout=0.01)
+            if not exited.done():
+                await asyncio.wait({exited}, timeout=0.3 * (kill % 4))
+            if not exited.done():
+                run.kill()
+            await ended(run)
+            if run.returncode == Exit.OK:
+                break
+            seen = (place.output / ONE / "current").resolve()
+            assert digests(seen) == (left if seen == damaged else before), "all or nothing"
+        print(f"{kill} kills")
+        assert kill > 0
+        mended = (place.output / ONE / "current").resolve()
+        assert mended != damaged
+        assert digests(mended) == before
+        assert certificate(mended) == certificate(damaged)
+        asked = place.simulator.stats.pages["wuhan/companies"]
+        assert set(asked) == {*range(1, 51), *range(101, 151)}
         assert place.complete(ONE)

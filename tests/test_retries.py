@@ -38,7 +38,7 @@ def test_a_tenth_of_the_calls_waits_for_nothing(share: float, most: float) -> No
             owed -= 1
             delays.append(budget.delay(call / 300))
     assert bool(most) is (max(delays) > 0)
-    assert max(delays) <= most
+    assert max(delays) <= most + 1e-9
 
 
 def test_how_long_the_missing_takes_at_the_present_rate() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from harvester.errors import DamagedError
 from harvester.shard import Layout
-from harvester.store.recovery import demand_none, in_words, leftovers
+from harvester.store.recovery import demand_none, in_words, leftovers, strangers
 
 LAYOUT = Layout(8, 2)
 
@@ -35,6 +35,20 @@ def test_leftovers(names: list[str], last: int | None, sealed: list[int], gone: 
 def test_without_a_layout_only_drafts_go() -> None:
     """A journal is evidence then, not a leftover."""
     assert leftovers(["part-00000.pages", ".tmp-x"], None, 0, []) == [".tmp-x"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sealed", "strange"),
+    [
+        (["part-00000.jsonl", "part-00001.pages", "pages.idx", "checkpoint.json", "part-mine", "notes"], [0], []),
+        (["part-00000.jsonl"], [], ["part-00000.jsonl"]),
+        (["part-00000.jsonl", "part-00000.jsonl.gz"], [0], ["part-00000.jsonl.gz"]),
+        (["part-000001.pages", "part-000001.jsonl"], [1], ["part-000001.pages", "part-000001.jsonl"]),
+    ],
+)
+def test_strangers(names: list[str], sealed: list[int], strange: list[str]) -> None:
+    """What is named like a shard or a journal, and is neither; what is not named so is not ours."""
+    assert strangers(names, LAYOUT, sealed) == strange
 
 
 def test_faults_in_words() -> None:

@@ -7,8 +7,9 @@ import io
 import pytest
 
 from harvester import terminal
+from harvester.escape import safe
 from harvester.events import Counts, Events
-from harvester.terminal import PLAIN_INTERVAL, Progress, columns, safe
+from harvester.terminal import PLAIN_INTERVAL, Progress, columns
 
 
 class Terminal(io.StringIO):

@@ -143,14 +143,13 @@ def demand_address(header: str, url: str, key: str = "url") -> None:
         whole = bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, url))
     except ValueError:
         whole, parts = False, urlsplit("")
-    if "@" in parts.netloc:
+    if "@" in url:
         raise UsageError(
-            f"{header} `{key}` holds a user name or a password",
+            f"{header} `{key}` holds a user name or a password, or at least an @",
             hint=_PROXY_TABLE if key == "proxy" else "write the address without what stands before the @",
         )
     if not whole or parts.scheme not in {"http", "https"} or "#" in url:
-        # An address with an @ can hold a password, wherever a misspelling has moved it.
-        found = "this one" if "@" in url else rules.shown(url)
+        found = rules.shown(url)
         example = schema.APP["proxy"].example if key == "proxy" else '"https://example.org/service/"'
         raise UsageError(
             f"{header} `{key}` must be an http or https address without a fragment (#), found {found}",

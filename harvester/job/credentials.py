@@ -28,9 +28,6 @@ CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable in which systemd names the folder of a service's credentials (systemd.exec, LoadCredential=)."""
 _IN_CREDENTIALS: Final = re.compile(rf"\$(?:{CREDENTIALS}|\{{{CREDENTIALS}\}})/+(?=[^/])")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_WORDS: Final = re.compile(
-    r"(?:(?:^|[-_./ ${}]+)(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15}|[^\x00-\x7f]+)[0-9]{0,2}(?![A-Za-z0-9]))+"
-)
 _READABLE_BY_OTHERS: Final = 0o044
 _STDERR_LINES: Final = 5
 
@@ -152,7 +149,7 @@ def _from_env(source: Source, _folder: Path, environ: Mapping[str, str], _warn: 
     (name,) = source.words
     if name in environ:
         return environ[name]
-    if not _WORDS.fullmatch(name):
+    if not rules.is_words(name):
         raise UsageError(
             f"{source.where}: the environment variable that `env` names is not set",
             hint="`env` takes the name of a variable, not the value itself",
@@ -167,7 +164,7 @@ def _from_file(source: Source, folder: Path, environ: Mapping[str, str], warn: C
             content = file.read(SIZE_LIMIT + 1)
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
-        named = f"the file {path}" if _WORDS.fullmatch(source.words[0]) or _exists(path) else "the file that it names"
+        named = f"the file {path}" if rules.is_words(source.words[0]) or _exists(path) else "the file that it names"
         raise UsageError(
             f"{source.where}: {named} cannot be read: {error.strerror}",
             hint=f"a relative path starts at the job file's folder, {folder}; nothing is replaced in it but a "
@@ -202,7 +199,7 @@ def _exists(path: Path) -> bool:
 
 def _from_command(source: Source, folder: Path, environ: Mapping[str, str], _warn: Callable[[str], None]) -> str:
     program = source.words[0]
-    known = _WORDS.fullmatch(program) or shutil.which(program, path=environ.get("PATH")) or _exists(folder / program)
+    known = rules.is_words(program) or shutil.which(program, path=environ.get("PATH")) or _exists(folder / program)
     what = f"{source.where}: the command" + (f" {program!r}" if known else "")
     hint = "run it by hand in the job file's folder; it must print the value and nothing else"
     try:

@@ -133,7 +133,7 @@ def _demand_names(names: Iterable[str]) -> None:
         faults = {
             "may hold only letters, digits, '.', '_' and '-'": not app_tables.NAME.fullmatch(name),
             f"has {len(name)} characters, more than {NAME_LIMIT}": len(name) > NAME_LIMIT,
-            "begins with a dot": name.startswith("."),
+            "begins or ends with a dot": name.startswith(".") or name.endswith("."),
             "is taken: the mirror itself uses it": folded == "runs" or folded.startswith("current"),
             "is the name of a device on Windows": folded.partition(".")[0] in _DEVICES,
             f"differs from {twin!r} in upper and lower case only, which not every file system can tell": twin != name,

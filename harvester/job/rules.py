@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable
 from datetime import date
@@ -12,6 +13,9 @@ from msgspec import Struct
 
 from harvester.errors import UsageError
 
+_WORDS: Final = re.compile(
+    r"(?:(?:^|[-_./ ${}]+)(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15}|[^\x00-\x7f]+)[0-9]{0,2}(?![A-Za-z0-9]))+"
+)
 SHOWN_LIMIT: Final = 60  # characters of a wrong text that a message shows
 _NUMBER_LIMIT: Final = 1_000_000_000  # beyond every sensible setting, and exact as a float
 _WORD: Final = range(-(2**63), 2**64)  # what orjson serialises
@@ -47,6 +51,11 @@ def shown(value: object) -> str:
             return "a table"
         case _:
             return f"the date or time {value}"
+
+
+def is_words(text: str) -> bool:
+    """Tell whether a text is made of words, as a misspelt key is, and is no secret that got into the wrong place."""
+    return _WORDS.fullmatch(text) is not None
 
 
 def text(example: str) -> Rule:

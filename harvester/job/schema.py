@@ -19,6 +19,8 @@ from harvester.model import Platform
 from harvester.platforms import PLATFORMS
 
 DEFAULT_OUTPUT: Final = "mirror"
+_QUOTED: Final = re.compile(r"\('.*'.*?\)|'\w.*'")
+LONGEST_KEY: Final = 24  # letters of a misspelt key that is shown
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 # GB 18030 holds every text of the older two; what platforms call by their names often is GB 18030.
 _CHARSETS: Final = {"utf-8": "utf-8", "gb18030": "gb18030", "gbk": "gb18030", "gb2312": "gb18030"}
@@ -238,7 +240,10 @@ def _parse(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UsageError("nests lists or tables too deeply", hint="flatten them") from None
     except ValueError as error:  # also what int() says of a number with thousands of digits
-        raise UsageError(f"is not TOML: {error}", hint='texts stand in quotes, as in title = "…"') from None
+        # Keys that the message quotes stay unsaid: one can be a secret in the wrong place.
+        raise UsageError(
+            f"is not TOML: {_QUOTED.sub('…', str(error))}", hint='texts stand in quotes, as in title = "…"'
+        ) from None
 
 
 def _check(where: str, values: Mapping[str, Any], table: Mapping[str, rules.Rule]) -> None:
@@ -246,6 +251,13 @@ def _check(where: str, values: Mapping[str, Any], table: Mapping[str, rules.Rule
         if key in values:
             edit = rule.example if rule.example.startswith(f"[{key}") else f"{key} = {rule.example}"
             rule.demand(values[key], f"{where}`{key}`", edit)
+
+
+def _named(key: str) -> str:
+    """Name an unknown key, unless it looks like a secret that was written where a key belongs."""
+    if rules.is_words(key) or (key.isalpha() and len(key) <= LONGEST_KEY):
+        return f"`{_quoted(key)}`"
+    return f"a key of {len(key)} characters, not shown because it may be a secret,"
 
 
 def _quoted(key: str) -> str:
@@ -269,6 +281,6 @@ def _remark(key: str, value: object, known: Iterable[str]) -> str:
         return f"`{key}` belongs {place}"
     close = closest(key, known)
     if close:
-        return f"`{_quoted(key)}` is unknown; did you mean `{close}`?"
+        return f"{_named(key)} is unknown; did you mean `{close}`?"
     dot = "; a name with a dot in it needs quotes, as in [datasets.'a.b']" if isinstance(value, dict) else ""
-    return f"`{_quoted(key)}` is unknown{dot}"
+    return f"{_named(key)} is unknown{dot}"

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from harvester.errors import UsageError
 
-MOMENT: Final = 0.2  # seconds for which a single fault of the port shuts it
+MOMENT: Final = 0.1  # seconds for which a single fault of the port shuts it
 RETRY_AFTER: Final = 1  # seconds, as a 503 asks for
 DRIP: Final = 0.3  # seconds between two bytes
 PIECE: Final = 2**16  # bytes of one chunk of an answer without end

@@ -81,7 +81,7 @@ class Snapshot(Filling):
                 )
             content = replace(content, notes=content.notes | (notes or {}))
             with _appearing(path, content) as draft:
-                for name in [*_shard_names(content), INDEX]:
+                for name in [INDEX, *_shard_names(content)]:
                     if source.is_file(name):
                         draft.take(name, source, shared=name != INDEX)
         return cls(Folder(path), content)
