@@ -22,6 +22,8 @@ from harvester.model import Reply
 UTF8: Final = "utf-8"
 GB18030: Final = "gb18030"
 BOM: Final = b"\xef\xbb\xbf"
+PIECE: Final = 2**20  # bytes that are converted in one go
+LARGEST: Final = 32 * 2**20  # bytes of a text after it
 _DECLARED_GB: Final = re.compile(r"charset\s*=\s*[\"']?(?:gb18030|gbk|gb2312|cp936)\b", re.IGNORECASE)
 
 
@@ -63,7 +65,7 @@ def readings(reply: Reply, known: str) -> tuple[Reading, ...]:
     found: tuple[Reading, ...] = ()
     faults: list[str] = []
     try:
-        body.decode()
+        _in_utf8(body, UTF8)
     except UnicodeDecodeError as error:
         faults.append(_fault(UTF8, error, marked))
     else:
@@ -78,8 +80,8 @@ def readings(reply: Reply, known: str) -> tuple[Reading, ...]:
         raise CharsetError("; ".join(faults))
     if known:
         return tuple(one if one.charset == known else _doubtful(one, known, faults) for one in found)
-    if found[0].charset == GB18030 and (not _declares_gb(reply) or len(found) > 1):  # or the header may be wrong
-        return (replace(found[0], repairs=(*found[0].repairs, "charset guessed")), *found[1:])
+    if found[0].charset == GB18030 and not _declares_gb(reply):
+        return (replace(found[0], repairs=(*found[0].repairs, "charset guessed")),)
     return found
 
 
@@ -107,10 +109,30 @@ def _declares_gb(reply: Reply) -> bool:
 
 
 def _converted(body: bytes, repairs: tuple[str, ...]) -> Reading:
-    text = body.decode(GB18030)
-    if text.startswith("\ufeff"):
-        text, repairs = text[1:], ("bom",)
-    return Reading(text.encode(), GB18030, (*repairs, "charset"))
+    text = _in_utf8(body, GB18030)
+    if text.startswith(BOM):
+        text, repairs = text.removeprefix(BOM), ("bom",)
+    return Reading(text, GB18030, (*repairs, "charset"))
+
+
+def _in_utf8(body: bytes, charset: str) -> bytes:
+    """Convert a text piece by piece: as characters all of it could take four times its size."""
+    if len(body) <= PIECE:
+        return body.decode(charset).encode()
+    decoder = getincrementaldecoder(charset)()
+    parts: list[bytes] = []
+    size = 0
+    for at in range(0, len(body), PIECE):
+        begun = len(decoder.getstate()[0])  # bytes of a character that the last piece cut
+        try:
+            parts.append(decoder.decode(body[at : at + PIECE], at + PIECE >= len(body)).encode())
+        except UnicodeDecodeError as error:
+            start = at - begun + error.start
+            raise UnicodeDecodeError(charset, body, start, start + 1, error.reason) from None
+        size += len(parts[-1])
+        if size > LARGEST:
+            raise CharsetError(f"in UTF-8 it is larger than {LARGEST // 2**20} MiB")
+    return body if charset == UTF8 else b"".join(parts)
 
 
 def _fault(charset: str, error: UnicodeDecodeError, marked: int) -> str:

@@ -36,6 +36,10 @@ _ANY: Final = msgspec.json.Decoder(Raw)
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 _KEYS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
+VALUES: Final = 500_000
+"""Values on one page; 10,000 rows, which is the largest page that can be asked for, may have 50 columns each."""
+WORKED: Final = 8 * 2**20  # bytes of a text that is unpacked from a string, or whose strings are mended
+SMALL: Final = 2**16  # bytes of an object that may be nothing but words about the page
 _WHITE_SPACE: Final = b" \t\r\n"
 _PAGE_WORDS: Final = {"pageNo", "pageNum", "pageSize", "total", "count", "metadata", "hint"}
 
@@ -216,7 +220,10 @@ def _in_string(data: Raw, read: Callable[[Raw], Rows]) -> Rows:
 
 def _unwrapped(data: Raw) -> tuple[Raw, tuple[str, ...]]:
     """Take the JSON text of a list or an object out of a string, once."""
-    text = literals.content(bytes(data)).strip(_WHITE_SPACE)
+    literal = bytes(data)
+    if len(literal) > WORKED:
+        raise UnreadableError(f"a string holds more than {WORKED // 2**20} MiB")
+    text = literals.content(literal).strip(_WHITE_SPACE)
     if text[:1] not in {b"[", b"{"}:
         raise ShapeError("a string holds neither a list nor an object")
     inside, repairs = _valid(text)
@@ -227,8 +234,13 @@ def _valid(text: bytes) -> tuple[Raw, tuple[str, ...]]:
     """Insist on JSON; its string literals are mended only if they have to be."""
     try:
         return _ANY.decode(text), ()
-    except (msgspec.DecodeError, RecursionError):
-        text, repairs = literals.mended(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        if len(text) > WORKED:
+            raise UnreadableError(f"not JSON: {error}") from None
+        try:
+            text, repairs = literals.mended(text)
+        except literals.FloodError as flood:
+            raise UnreadableError(str(flood)) from None
     try:
         return _ANY.decode(text), repairs
     except (msgspec.DecodeError, RecursionError) as error:
@@ -244,7 +256,7 @@ def _words(nested: Nested) -> tuple[int | None, int | None, int | None]:
 def _only(data: Raw) -> Rows:
     """Treat an object as the only row, unless it holds nothing but words about the page."""
     nested = _NESTED.decode(data)
-    if _keys(data) - ({"data"} if is_empty(nested.data) else set()) <= _PAGE_WORDS:
+    if memoryview(data).nbytes <= SMALL and _keys(data) - ({"data"} if is_empty(nested.data) else set()) <= _PAGE_WORDS:
         number, size, total = _words(nested)
         return Rows(b"", 0, number, size, total=total)
     text, repairs = _compact(data)
@@ -253,6 +265,10 @@ def _only(data: Raw) -> Rows:
 
 def _lines(data: Raw) -> Rows:
     text, repairs = _compact(data)
+    if text.count(b",") >= VALUES:
+        raise UnreadableError(
+            f"more than {VALUES:,} values on one page", "ask for fewer rows a page: a smaller `page_size`"
+        )
     found = _LIST.decode(text)
     if not found:
         return Rows(b"", 0)
@@ -261,9 +277,9 @@ def _lines(data: Raw) -> Rows:
 
 
 def _compact(data: Raw) -> tuple[bytes, tuple[str, ...]]:
-    text = bytes(data)
+    text = memoryview(data)  # not a copy: it may be large
     compact = msgspec.json.format(text, indent=-1)
-    return compact, () if len(compact) == len(text) else ("white space",)
+    return compact, () if len(compact) == text.nbytes else ("white space",)
 
 
 def _keys(data: Raw) -> set[str]:

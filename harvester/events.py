@@ -6,7 +6,9 @@ retried) is counted, and the counts of refusals and retries are written once per
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -103,7 +105,9 @@ class Log:
             return
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
         try:
-            self._file.write(encoded(line) + b"\n")
+            data = encoded(line) + b"\n"
+            if self._file.write(data) < len(data):  # the disk has become full: do not go on in the middle of a line
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self.error = str(error)
             self._file.close()

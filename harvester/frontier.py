@@ -69,8 +69,8 @@ class Frontier:
 
     def restore_holes(self, holes: list[int]) -> None:
         """Say which of the restored pages have no rows although rows follow."""
-        self.holes = holes
-        for page in holes:
+        self.holes = [page for page in holes if self._states[page] == DONE]
+        for page in self.holes:
             self._states[page] = HOLE
 
     def restore_totals(self, totals: tuple[int, int, int], page_size: int) -> None:
@@ -267,8 +267,8 @@ class Frontier:
         if page == 1 and self.echoes is None:
             self.echoes = None if echo == 1 else False
         elif page == 2 and self.echoes is None:  # noqa: PLR2004
-            nothing_judged_without = self._edge.highest <= 1
-            self.echoes = echo == page and self.first_done and nothing_judged_without
+            judged_without = self._edge.highest > 1  # a page beyond was, before numbers could be believed
+            self.echoes = echo == page and self.first_done and not judged_without
 
     def _states_another(self, page: int, digest: bytes, echo: int | None) -> bool:
         """Tell whether a page says that it is another one. If it is not that one, no number is believed from now on."""
@@ -352,14 +352,14 @@ class Frontier:
         end = self.supposed()
         if end is None or self._low <= end.last or self._states.find(ASKED, end.last + 1, 2 * FARTHEST):
             return
-        edge = end.last + 1
+        after = end.last + 1
         if end.last and self._states[end.last] != DONE:
             return
-        asked_twice = edge in self._reread and self._states[edge] == BEYOND
-        if asked_twice or self._frugal or edge not in self.beyond:
+        asked_twice = after in self._reread and self._states[after] == BEYOND
+        if asked_twice or self._frugal or after not in self.beyond:
             self._settle(end)
-        elif edge not in self._reread:
-            self._ask_again(edge)
+        elif after not in self._reread:
+            self._ask_again(after)
 
     def _settle(self, end: End) -> None:
         self.end = end

@@ -12,6 +12,9 @@ import json
 import re
 from typing import Final
 
+MOST: Final = 100_000
+"""Places in one text that are mended; more are no slip but a flood, and would take seconds."""
+
 _STAND_IN: Final = b"\xff"
 # The matches adjoin and never go back, so that time is linear in any text, also if a quote is never closed.
 _RUN: Final = re.compile(
@@ -21,9 +24,11 @@ _RUN: Final = re.compile(
     re.DOTALL,
 )
 _DETAIL: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
+    rb"(?:[^\\\x00-\x1f]++"  # all that is well, in one match however long it is:
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
+    rb"|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2})."  # another; or a backslash before a control character, no escape
+    rb")++"
     rb"|\\(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    rb"|\\."  # any other escape; also a backslash before a control character, which is none and stays wrong
     rb"|(?P<control>[\x00-\x1f])",
     re.DOTALL,
 )
@@ -32,22 +37,32 @@ _LENT: Final = re.compile(rb"\xffu[0-9a-fA-F]{4}")
 _SHORT: Final = {b"\b": b"\\b", b"\t": b"\\t", b"\n": b"\\n", b"\f": b"\\f", b"\r": b"\\r"}
 
 
+class FloodError(Exception):
+    """There is more to mend than a text by mistake has."""
+
+
 def mended(text: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Make the string literals of a UTF-8 text acceptable; what is wrong elsewhere stays so.
 
     Returns:
         The text, with stand-ins for ``restored``, and the repairs: only control characters count as one.
+
+    Raises:
+        FloodError: there are more than ``MOST`` places.
     """
-    escaped = False
+    escaped, places = False, 0
 
     def detail(found: re.Match[bytes]) -> bytes:
-        nonlocal escaped
+        nonlocal escaped, places
+        if found.lastgroup is None:
+            return found[0]
+        places += 1
+        if places > MOST:
+            raise FloodError(f"more than {MOST:,} control characters or halves of surrogate pairs")
         if found["half"]:
             return _STAND_IN + found["half"]
-        if found["control"]:
-            escaped = True
-            return _SHORT.get(found["control"]) or b"\\u%04x" % found["control"][0]
-        return found[0]
+        escaped = True
+        return _SHORT.get(found["control"]) or b"\\u%04x" % found["control"][0]
 
     def run(found: re.Match[bytes]) -> bytes:
         literal = found["literal"]

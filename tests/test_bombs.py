@@ -252,7 +252,6 @@ ENDLESS: Final[dict[str, Callable[[], Answer]]] = {
     "one header": lambda: streams(b"HTTP/1.1 200 OK\r\nX: ", lambda _: b"y" * 2**16),
     "a drip of headers": lambda: streams(b"HTTP/1.1 200 OK\r\n", lambda number: b"X-%d: y\r\n" % number, 0.05),
     "a status": lambda: streams(b"HTTP/1.1 200 ", lambda _: b"y" * 2**16),
-    "interim answers": lambda: streams(b"", lambda _: b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
     "trailers": lambda: streams(
         CHUNKED + b"\r\n1\r\nx\r\n0\r\n", lambda number: b"X-%d: %b\r\n" % (number, b"y" * 4000)
     ),
@@ -262,7 +261,7 @@ ENDLESS: Final[dict[str, Callable[[], Answer]]] = {
 
 @on_linux
 @pytest.mark.parametrize(
-    "name", sampled(ENDLESS, {"a bomb", "chunks", "a drip", "headers", "interim answers", "silence"})
+    "name", sampled(ENDLESS, {"a bomb", "chunks", "a drip", "headers", "silence"})
 )
 async def test_an_answer_without_end(tmp_path: Path, name: str) -> None:
     """It is cut off at a cap or at the time-out, the page is asked for again, and the mirror is whole."""

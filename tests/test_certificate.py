@@ -24,6 +24,7 @@ from harvester.certificate import (
     judge,
     recorded,
     share_below,
+    wanted_again,
 )
 from harvester.second_reading import FULL
 
@@ -204,6 +205,7 @@ def test_the_windows() -> None:
         (9_975, 15, "proven"),
         (990, 15, "likely"),
         (65_520, 16, "likely"),
+        (65_534, 2, "likely"),
         (9_999, 1, "proven"),  # a page of one row fits every window
         (0, 2_000, "proven"),  # no page fits 1,000 rows
     ],
@@ -252,6 +254,24 @@ def test_what_is_assumed_is_said(change: dict[str, Any], assumptions: list[str])
     got = judge(replace(CLEAN, **change))
     assert len(got.assumptions) == len(assumptions)
     assert all(said.startswith(expected) for said, expected in zip(got.assumptions, assumptions, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("recheck", "pages", "wanted"),
+    [
+        (None, 0, 1),
+        (None, 1, 1),
+        (None, 699, 699),
+        (None, 701, 700),
+        (0, 5, 0),
+        (3, 5, 3),
+        (9, 5, 5),
+        (900, 2_000, 900),
+    ],
+)
+def test_how_many_pages_are_wanted_again(recheck: int | None, pages: int, wanted: int) -> None:
+    """What the job file says, else as many as a proof needs; of an empty list the first page."""
+    assert wanted_again(recheck, pages) == wanted
 
 
 @pytest.mark.parametrize(

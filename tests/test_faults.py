@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from harvester import retries
+from harvester import health, retries
 from harvester.errors import Exit
 from harvester.harvest import Options, mirror
 from harvester.job import Job
@@ -188,9 +188,11 @@ async def test_a_share_of_the_calls(
     """Every fault, one call in a hundred and one in ten of more than 2,000."""
     size, most_runs = LARGE, 1
     if fault.kind in OF_THE_PORT:
-        # Each takes all calls under way along. At the pace of one repetition a second that is a matter of hours.
+        # Each takes all calls under way along, and looks like the end of the host. At the pace of one repetition a
+        # second, and of one look at the host every three, that is a matter of hours.
         monkeypatch.setattr(retries, "FLOOR", 1000.0)
-        size = LARGE._replace(concurrency=4)
+        monkeypatch.setattr(health, "PROBE_INTERVAL", 0.1)
+        size, most_runs = LARGE._replace(concurrency=4), 20
     if fault.kind in STOPS:
         # A second reading begins anew with every run, so a long one would never come to its end.
         size, most_runs = LARGE._replace(recheck=5, concurrency=4), 1000

@@ -32,7 +32,7 @@ from model_portal import (
     serve,
 )
 
-from harvester.frontier import FARTHEST, End, Frontier, spacing
+from harvester.frontier import FARTHEST, End, Frontier
 from harvester.model import Page
 
 ENDS: Final[tuple[PastEnd, ...]] = ("empty", "last", "first", "error", "empty then error")
@@ -621,11 +621,6 @@ def test_a_page_given_up_at_the_edge_leaves_the_end_unknown() -> None:
     walk.crash(chances(0), gently=True)
     walk.finish()
     walk.check()
-
-
-def test_the_distance_of_a_confirmation_grows_with_the_list() -> None:
-    """Never less than seven pages, an eighth of a long list."""
-    assert [spacing(page) for page in (1, 56, 64, 8000)] == [7, 7, 8, 1000]
 
 
 # -- lists that never settle ------------------------------------------------------------------------------------------

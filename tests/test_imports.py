@@ -48,7 +48,7 @@ platforms
 platforms.wuhan platforms.sipop
 platforms.status
 envelope frontier health clock certificate rate slots concurrency shard call_counts retries shortage
-charset literals body second_reading page_size
+charset literals body second_reading page_size edge
 page_states
 simulator
 simulator.server
@@ -62,6 +62,7 @@ RANK: Final = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for na
 
 PURE: Final = {
     "frontier",
+    "edge",
     "page_states",
     "page_size",
     "second_reading",

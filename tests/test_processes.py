@@ -136,7 +136,7 @@ async def test_a_terminal_that_is_closed(tmp_path: Path) -> None:
         terminal, side = os.openpty()
         try:
             run = await place.start(
-                *("--dataset", ONE), stdin=side, stdout=side, stderr=side, preexec_fn=lambda: os.login_tty(0)
+                *("--dataset", ONE, "--json"), stdin=side, stdout=side, stderr=side, preexec_fn=lambda: os.login_tty(0)
             )
         finally:
             os.close(side)

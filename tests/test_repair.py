@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +29,12 @@ from scripted_portal import (
     rows_of,
 )
 
+from harvester import repair
 from harvester.errors import Exit
 from harvester.harvest import Options, mirror
 from harvester.job import Job
-from harvester.lifecycle import begun
+from harvester.lifecycle import held_snapshot, identity, open_snapshot
+from harvester.platforms import wuhan
 from harvester.recount import snapshot_fault
 from harvester.report import DatasetResult, Result
 from harvester.shard import commit_marker
@@ -187,11 +188,14 @@ async def test_sound_shards_are_shared(tmp_path: Path) -> None:
 
 
 async def test_the_age_is_that_of_the_data(tmp_path: Path) -> None:
-    """A mended mirror is no newer than its rows."""
+    """A mended mirror is no newer than its rows; a name that is taken is not used again."""
     async with mirrored(tmp_path) as (_, job, path):
-        flip(path / "part-00001.jsonl", 3)
-        await mirror(job, REPAIR)
-        assert begun(current(tmp_path).name) - begun(path.name) == timedelta(seconds=1)
+        old = path.rename(path.with_name("20250101T000000Z"))
+        DatasetFolder(old.parent).publish(old.name, {"verdict": "proven", "rows": 260})
+        for number in (1, 2):
+            flip(current(tmp_path) / "part-00001.jsonl", 3)
+            assert (await mirror(job, REPAIR)).exit is Exit.OK
+            assert current(tmp_path).name == f"20250101T00000{number}Z"
 
 
 async def test_pages_without_rows(tmp_path: Path) -> None:
@@ -440,6 +444,24 @@ async def test_an_open_snapshot_is_mended_and_continued(tmp_path: Path, name: st
         assert snapshot_fault(path) == ""
 
 
+async def test_a_held_snapshot_that_is_mended_is_open_again(tmp_path: Path) -> None:
+    """From the moment that something is missing in it: also if the process is killed then."""
+    async with portal(with_hole) as (_, url):
+        job = job_for(tmp_path, url, run=LAYOUT)
+        path = Path(only(await mirror(job)).snapshot)
+        folder = DatasetFolder(path.parent)
+        assert held_snapshot(folder) is not None
+        (path / "part-00001.jsonl").unlink()
+        with folder.lock():
+            snapshot = repair.begin(folder, identity(job.datasets[0], wuhan))
+            assert isinstance(snapshot, Snapshot)
+            snapshot.close()
+        assert held_snapshot(folder) is None
+        assert open_snapshot(folder) == path.name
+        assert (await mirror(job)).exit is Exit.NOT_PROVEN
+        assert verify_snapshot(path).symbols == "...."
+
+
 async def test_an_open_snapshot_without_damage_is_left_alone(tmp_path: Path) -> None:
     """Repairing is not continuing."""
     async with portal(listed(PAGES)) as (served, url):
@@ -571,7 +593,7 @@ async def test_a_budget_holds_for_a_repair(tmp_path: Path) -> None:
 
 async def test_an_unpaged_dataset_is_mended(tmp_path: Path) -> None:
     """Its one answer is read again."""
-    async with mirrored(tmp_path, lambda _, __: good(1, 37), datasets='paging = "none"') as (served, job, path):
+    async with mirrored(tmp_path, lambda _, __: good(1, 13), datasets='paging = "none"') as (served, job, path):
         before = digests(path)
         flip(path / "part-00000.jsonl", 3)
         result = await mirror(job, REPAIR)
