@@ -80,8 +80,8 @@ def readings(reply: Reply, known: str) -> tuple[Reading, ...]:
         raise CharsetError("; ".join(faults))
     if known:
         return tuple(one if one.charset == known else _doubtful(one, known, faults) for one in found)
-    if found[0].charset == GB18030 and not _declares_gb(reply):
-        return (replace(found[0], repairs=(*found[0].repairs, "charset guessed")),)
+    if found[0].charset == GB18030 and (not _declares_gb(reply) or len(found) > 1):  # or the header may be wrong
+        return (replace(found[0], repairs=(*found[0].repairs, "charset guessed")), *found[1:])
     return found
 
 

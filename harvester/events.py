@@ -104,11 +104,12 @@ class Log:
         if self._file is None or event == "tick":
             return
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        data = encoded(line) + b"\n"
         try:
-            data = encoded(line) + b"\n"
-            if self._file.write(data) < len(data):  # the disk has become full: do not go on in the middle of a line
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # A part of a line means that the disk has become full; the next one must not go on in the middle of it.
+            self.error = "" if self._file.write(data) == len(data) else os.strerror(errno.ENOSPC)
         except OSError as error:
             self.error = str(error)
+        if self.error:
             self._file.close()
             self._file = None

@@ -580,7 +580,7 @@ async def test_repetitions_beyond_the_budget_are_put_off(time: Time) -> None:
         assert isinstance(decision, Again)
         waits.append(decision.after)
     assert waits[:500] == [1.0] * 500
-    assert waits[-1] > 5
+    assert waits[-1] > 3
     assert waits == sorted(waits)
     assert not bench.health.down
 

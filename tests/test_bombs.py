@@ -260,9 +260,7 @@ ENDLESS: Final[dict[str, Callable[[], Answer]]] = {
 
 
 @on_linux
-@pytest.mark.parametrize(
-    "name", sampled(ENDLESS, {"a bomb", "chunks", "a drip", "headers", "silence"})
-)
+@pytest.mark.parametrize("name", sampled(ENDLESS, {"a bomb", "chunks", "a drip", "headers", "silence"}))
 async def test_an_answer_without_end(tmp_path: Path, name: str) -> None:
     """It is cut off at a cap or at the time-out, the page is asked for again, and the mirror is whole."""
     ran = await run(tmp_path, ENDLESS[name]())

@@ -74,6 +74,7 @@ DOUBTS = {
     "expected none": Fact({"expect_rows": 0}, "`expect_rows` says 0 rows"),
     "changed": Fact(again(changed=3), "3 of 700 pages had changed when they were read again"),
     "still changing": Fact(again(changed=3, rounds=2), "read again, also after 2 rounds of mending"),
+    "not read again": Fact(again(unread=2), "2 pages that may have changed, or may hold more rows, could not be read"),
     "a key twice": Fact(key(doubled=2), "2 values of the key ID more than once"),
     "two columns": Fact(key(columns=("A", "B"), doubled=1), "1 value of the key A + B more"),
     "rows without key": Fact(key(without=3), "3 rows without ID"),

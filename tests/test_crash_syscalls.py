@@ -225,7 +225,7 @@ async def test_disturbed_at_every_call(what: str) -> None:
         await place.measure()
         results = await disturbed(place, [(point, what) for point in place.points])
         print(f"{len(place.points)} points: {dict(results)}")
-        assert results[what, "not reached"] < 0.1 * len(place.points)
+        assert results[what, "not reached"] < 0.25 * len(place.points)  # commits follow the order of answers
 
 
 async def test_files_that_may_not_grow() -> None:

@@ -158,6 +158,8 @@ def test_probes_double_the_distance_and_then_halve_it() -> None:
     pages.rows(4, 8)
     pages.past(16)
     assert pages.probes() == [12]
+    pages.edge.changed()
+    assert pages.probes() == [], "one is under way"
     pages.rows(12)
     assert pages.probes() == [14]
 
@@ -179,14 +181,21 @@ def test_a_hint_is_probed_first_with_the_page_after_it() -> None:
     pages = listed(2)
     pages.edge.hint = 100
     assert pages.probes() == [100, 101]
-    for state in (OPEN, BEYOND):
-        pages = listed(2)
-        pages.edge.hint = 100
-        if state == OPEN:
-            pages.mark(100, OPEN)
-        else:
-            pages.past(50)
-        assert 100 not in pages.probes()
+    pages = listed(2)
+    pages.edge.hint = 100
+    pages.mark(100, OPEN)
+    assert pages.probes() == [4, 8, 16]
+    pages = listed(2)
+    pages.edge.hint = 100
+    pages.past(50)
+    assert pages.probes() == [4, 8, 16]
+
+
+def test_where_the_hint_was_right_the_next_page_is_probed_first() -> None:
+    """Then ever further from there, if it has rows after all."""
+    pages = listed(20)
+    pages.edge.hint = 20
+    assert pages.probes() == [21, 22, 24, 28]
 
 
 def test_no_probe_is_further_than_the_farthest() -> None:
@@ -294,3 +303,34 @@ def test_the_last_page_may_follow_a_hole() -> None:
     assert pages.edge.supposed() == End(20, REPEAT, (21, 27, 41, 20 * 1024))
     pages.mark(19, UNASKED)
     assert pages.edge.supposed() is None
+
+
+def test_a_failure_close_to_a_suspect_clears_it_and_one_far_out_does_not() -> None:
+    """Where no list reaches, a platform that repeats pages may well refuse."""
+    pages = listed(20)
+    pages.rows(21, 27, 41, digest=b"20")
+    pages.past(20 * 1024, how=FAILS)
+    assert pages.edge.supposed() == End(20, REPEAT, (21, 27, 41, 20 * 1024))
+    assert pages.edge.certain == 19
+    pages = listed(20)
+    pages.rows(21, digest=b"20")
+    pages.past(27, how=FAILS)
+    assert pages.edge.certain == 21
+
+
+def test_a_long_list_that_repeats_its_last_page_is_not_asked_for_more_than_the_farthest() -> None:
+    """The far page is the farthest there is."""
+    last = 2**22
+    pages = Pages()
+    pages.rows(1, 2, last - 1)
+    pages.rows(last, last + 1, last + last // 8, last + 3 * (last // 8), FARTHEST, digest=b"last")
+    end = pages.edge.supposed()
+    assert end is not None
+    assert (end.last, end.beyond[-1]) == (last, FARTHEST)
+
+
+def test_a_list_of_one_page_is_confirmed_by_few_calls() -> None:
+    """Page 2 and four beyond it."""
+    pages = listed(1)
+    pages.past(2)
+    assert confirmed(pages) == [3, 5, 9, 23]

@@ -35,6 +35,9 @@ STOPS: Final = frozenset({"login"})
 STOPS_IF_IT_LASTS: Final = frozenset({"html", "login-page", "cut-json", "empty", "other-charset"})
 """Faults that count as an answer, so that a page is given up after some of them."""
 
+HARMLESS: Final = frozenset({"wrong-charset", "twice"})
+"""Faults that keep no page from being read, so that they hold nothing up."""
+
 KINDS_OF_FAULTS: Final = (*(Fault(kind) for kind in KINDS), *(Fault(kind, early=True) for kind in EARLY))
 
 
@@ -45,6 +48,7 @@ class Size(NamedTuple):
     timeout: float
     concurrency: int = 16
     recheck: int | None = None
+    attempts: int = 8
 
     @property
     def pages(self) -> int:
@@ -84,7 +88,8 @@ def job(folder: Path, simulator: Simulator, size: Size) -> Job:
     text = path.read_text().replace("page_size = 50", f"page_size = {PAGE}")
     # Without `charset` the first answer would decide in which one the others are read, and it may be the faulty one.
     text += '\n[defaults]\ncharset = "utf-8"\n' + ("" if size.recheck is None else f"recheck = {size.recheck}\n")
-    text += f"\n[run]\ntimeout = {size.timeout}\nconcurrency = {size.concurrency}\nrows_per_shard = 5_000\n"
+    text += f"\n[run]\ntimeout = {size.timeout}\nconcurrency = {size.concurrency}\n"
+    text += f"attempts = {size.attempts}\nrows_per_shard = 5_000\n"
     path.write_text(text)
     return Job.load(path, environ={})
 
@@ -188,14 +193,17 @@ async def test_a_share_of_the_calls(
     """Every fault, one call in a hundred and one in ten of more than 2,000."""
     size, most_runs = LARGE, 1
     if fault.kind in OF_THE_PORT:
-        # Each takes all calls under way along, and looks like the end of the host. At the pace of one repetition a
-        # second, and of one look at the host every three, that is a matter of hours.
+        # Each takes all calls under way along and looks like the end of the host, so one page can fail often. With
+        # one repetition a second, and one look at the host every three, that would be a matter of hours.
         monkeypatch.setattr(retries, "FLOOR", 1000.0)
         monkeypatch.setattr(health, "PROBE_INTERVAL", 0.1)
-        size, most_runs = LARGE._replace(concurrency=4), 20
+        monkeypatch.setattr(health, "BACKOFF_CAP", 0.5)
+        size = LARGE._replace(concurrency=4, attempts=1000)
     if fault.kind in STOPS:
         # A second reading begins anew with every run, so a long one would never come to its end.
         size, most_runs = LARGE._replace(recheck=5, concurrency=4), 1000
+    if fault.kind == "503":
+        size = LARGE._replace(recheck=5)  # each is taken for a limit, so that hardly ten calls a second are left
     found = await compared(tmp_path, size, Fault(fault.kind, share, early=fault.early), most_runs=most_runs)
     show(fault, f"{share:.0%}", size, found)
     assert size.pages >= 2_000
@@ -216,4 +224,4 @@ async def test_an_outage(tmp_path: Path, fault: Fault) -> None:
     )
     show(fault, f"{OUTAGE:g} s", LARGE, found)
     assert found.faults >= 1
-    assert found.seconds >= OUTAGE
+    assert found.seconds >= OUTAGE or fault.kind in HARMLESS

@@ -221,11 +221,19 @@ async def test_an_unpaged_dataset(tmp_path: Path) -> None:
     async with portal(lambda page, _: good(page)) as (served, url):
         job = job_for(tmp_path, url, datasets='paging = "none"\n')
         # Without pages there is no page number; the script answers whatever is asked as page 1.
-        served.script = lambda _page, _times: good(1)
+        served.script = lambda _page, _times: good(1, 15)
         (found,) = plans_of(await mirror(job, PLAN))
-        assert (found.pages, found.rows, found.calls, sum(served.asked.values())) == (1, 20, 1, 1)
+        assert (found.pages, found.rows, found.calls, sum(served.asked.values())) == (1, 15, 1, 1)
         (entry,) = (await mirror(job)).datasets
         assert (entry.exit, entry.verdict, entry.calls) == (Exit.OK, "proven", 1)
+
+
+async def test_an_unpaged_answer_that_looks_like_a_full_page_is_not_proven(tmp_path: Path) -> None:
+    """It states a page size, and has just as many rows: there may be more pages."""
+    async with portal(lambda _page, _times: good(1)) as (_, url):
+        (entry,) = (await mirror(job_for(tmp_path, url, datasets='paging = "none"\n'))).datasets
+    assert (entry.exit, entry.verdict) == (Exit.NOT_PROVEN, "not proven")
+    assert "states a page size of 20" in entry.why
 
 
 # Allowances

@@ -163,6 +163,21 @@ def test_a_page_given_up_is_not_checked_and_does_not_hold_up_the_rest() -> None:
     assert reading.next() == 2, "now everything else"
 
 
+def test_pages_that_would_have_shown_more_and_could_not_be_read_are_counted() -> None:
+    """Those that are mended, and the one after the last; of the check itself ``checked`` tells."""
+    reading = SecondReading(5, 2, seed=3, edge=True)
+    assert [reading.next() for _ in range(3)] == [1, 5, 6]
+    reading.leave_open(5)
+    assert reading.unread == 0
+    reading.leave_open(6)
+    assert reading.unread == 1
+    reading.arrived(1, same=False, rows=20)
+    assert reading.next() == 2
+    reading.leave_open(2)
+    assert reading.unread == 2
+    assert (reading.checked, reading.changed) == (1, 1)
+
+
 def test_a_page_put_back_is_asked_for_again() -> None:
     """Before any other."""
     reading = SecondReading(10, 10, seed=3)

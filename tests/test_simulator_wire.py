@@ -13,6 +13,7 @@ import pytest
 
 from harvester.simulator import WUHAN_PASSID, WUHAN_TOKEN, Config, Fault, Simulator, wire
 from harvester.simulator.faults import KINDS, MOMENT, script
+from harvester.simulator.wire import Port
 
 CLOSED: Final = ("close", "cut-headers", "cut-length", "no-last-chunk", "no-length", "garbage")
 RESET: Final = ("reset", "reset-in-headers", "reset-in-body", "refused", "restart")
@@ -133,13 +134,12 @@ async def test_half_open_connections_are_forgotten(monkeypatch: pytest.MonkeyPat
     """Nobody notices that the client has left; so they do not fill the table of descriptors for ever."""
     monkeypatch.setattr(wire, "ABANDONED", 0.3)
     async with Simulator(Config(rows=40, faults=(Fault("half-open"),))) as simulator:
-        assert simulator._runner is not None
-        assert simulator._runner.server is not None
+        assert simulator._server is not None
         await answered(simulator)
         await asyncio.sleep(0.05)
-        assert len(simulator._runner.server.connections) == 1
+        assert len(simulator._server.connections) == 1
         await asyncio.sleep(0.5)
-        assert simulator._runner.server.connections == []
+        assert simulator._server.connections == []
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("drip", 1, 5), ("endless", 2**20, 2**30)])
@@ -150,10 +150,9 @@ async def test_answers_without_end(kind: str, least: int, most: int) -> None:
         text = came.partition(b"\r\n\r\n")[2].partition(b" ")
         assert end == "open"
         assert least <= len(text[1] + text[2]) <= most
-        assert simulator._runner is not None
-        assert simulator._runner.server is not None
+        assert simulator._server is not None
         await asyncio.sleep(0.05)
-        assert simulator._runner.server.connections == []
+        assert simulator._server.connections == []
 
 
 async def test_an_early_fault_is_not_counted() -> None:
@@ -194,8 +193,9 @@ async def test_a_port_that_is_shut(kind: str) -> None:
                 port = int(simulator.url.rpartition(":")[2])
                 with socket.socket() as other, pytest.raises(OSError, match="in use"):
                     other.bind(("127.0.0.1", port))
-                while not await listens(simulator):  # noqa: ASYNC110 - nobody is told when a port opens
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(5):
+                    while not await listens(simulator):  # noqa: ASYNC110 - nobody is told when a port opens
+                        await asyncio.sleep(0.01)
                 assert time.monotonic() - began >= (0.3, 1.5)[number]
                 assert (await idle.ask())[1] == ("reset" if kind == "restart" else "open")
             assert (await answered(simulator))[0].startswith(b"HTTP/1.1 200 OK")
@@ -214,11 +214,27 @@ async def test_a_single_restart_takes_a_moment() -> None:
 
 async def test_a_port_that_cannot_be_opened_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not swallowed with the task that tried."""
+    listen = Port._listen
+    ports: list[Port] = []
 
-    async def taken(address: object) -> socket.socket:
-        raise OSError(98, f"{address} is taken")
+    def once(port: Port, bound: socket.socket) -> None:
+        if port in ports:
+            raise OSError(98, "it is taken")
+        ports.append(port)
+        listen(port, bound)
 
-    monkeypatch.setattr(wire, "_hold", taken)
+    monkeypatch.setattr(Port, "_listen", once)
+    simulator = await Simulator(Config(rows=40, faults=(Fault("restart", 0.999),))).__aenter__()
+    assert (await answered(simulator, seconds=2))[1] == "reset"
+    await asyncio.sleep(MOMENT + 0.1)
     with pytest.raises(OSError, match="taken"):
-        async with Simulator(Config(rows=40, faults=(Fault("restart"),))) as simulator:
-            await answered(simulator, seconds=2)
+        await simulator.__aexit__(None, None, None)
+
+
+async def test_connections_that_come_while_the_port_is_shut() -> None:
+    """Those accepted a moment before are served, the others refused; none is left hanging."""
+    async with Simulator(Config(rows=40, faults=(Fault("refused", 0.3),))) as simulator:
+        clients = await asyncio.gather(*(answered(simulator, seconds=1) for _ in range(100)), return_exceptions=True)
+        ends = {end[1] if isinstance(end, tuple) else type(end).__name__ for end in clients}
+        assert ends <= {"open", "reset", "ConnectionRefusedError", "ConnectionResetError"}
+        assert all(end[0] for end in clients if isinstance(end, tuple) and end[1] == "open")

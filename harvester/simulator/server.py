@@ -55,7 +55,7 @@ class Simulator:
         self.tables: Mapping[str, Mapping[str, SimulatedTable]] = {}
         self.url = ""
         self._gates: dict[str, Gate] = {}
-        self._runner: web.ServerRunner | None = None
+        self._server: web.Server | None = None
         self._port: Port | None = None
         self._date = (0, "")
         self._latency = Steps(self.config.latency, self.config.latency_schedule)
@@ -82,32 +82,30 @@ class Simulator:
         self._gates = {platform: self._gate(platform) for platform in config.platforms}
         # Who has left gets no further bytes of an answer that goes wrong.
         server = web.Server(self._handle, access_log=None, handler_cancellation=bool(self._faults))
-        runner = web.ServerRunner(server, shutdown_timeout=GRACE)
-        await runner.setup()
-        self._port = Port(runner, config.host, config.port)
+        port = Port(server, config.host, config.port)
         try:
-            await self._port.open()
+            await port.open()
         except OSError as error:
-            await runner.cleanup()
             raise LocalError(
                 f"cannot listen on {config.host} port {config.port}: {error.strerror}",
                 hint="leave the port out: any free one is taken then",
             ) from error
-        self._runner = runner
-        host, port = runner.addresses[0][:2]  # a name like localhost may stand for several addresses
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._server, self._port = server, port
+        host, number = port.address
+        self.url = f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening; calls in flight are dropped."""
-        runner, self._runner = self._runner, None
-        if runner is not None and self._port is not None:
+        server, port, self._server, self._port = self._server, self._port, None, None
+        if server is not None and port is not None:
             try:
-                await self._port.close()
+                await port.close()
             finally:
-                await runner.cleanup()
+                server.pre_shutdown()
+                await server.shutdown(GRACE)
 
     def current_rows(self, platform: str, name: str, size: int | None = None) -> list[bytes]:
         """Return what a walk over all pages of a dataset would bring from now on: the rows that a mirror can hold.

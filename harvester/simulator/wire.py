@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from harvester.simulator.faults import Script
 ARRIVAL: Final = 0.01  # seconds in which what was sent arrives; a reset would overtake it
 ABANDONED: Final = 10.0  # seconds after which a connection that nobody serves is forgotten
 BUFFERED: Final = 2**18  # bytes that may wait for a slow reader
-LOOK: Final = 0.001  # seconds between two looks at what cannot be waited for
+BACKLOG: Final = 128  # connections that may wait to be accepted
 LINGER_NOT: Final = struct.pack("ii", 1, 0)  # a close is a reset
 
 
@@ -78,19 +77,29 @@ def reset(transport: asyncio.Transport) -> None:
 class Port:
     """What a server listens on, until it is closed.
 
+    Connections are accepted here and not by a server of the loop's: when that is closed, it forgets those that it has
+    just accepted, and neither serves nor closes them.
+
     Args:
-        runner: of the server, set up.
+        server: makes the protocol of a connection.
         host: name or address.
-        port: 0 for any free one.
+        number: of the port, 0 for any free one.
     """
 
-    def __init__(self, runner: web.ServerRunner, host: str, port: int) -> None:
-        self._runner = runner
+    def __init__(self, server: web.Server, host: str, number: int) -> None:
+        self._server = server
         self._host = host
-        self._port = port
-        self._sites: list[web.BaseSite] = []
+        self._number = number
+        self._sockets: list[socket.socket] = []
+        self._arriving: set[asyncio.Task[Any]] = set()
         self._until = 0.0
         self._shut: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are bound; the first where a name stands for several."""
+        host, number = self._sockets[0].getsockname()[:2]
+        return host, number
 
     async def open(self) -> None:
         """Listen.
@@ -98,7 +107,16 @@ class Port:
         Raises:
             OSError: the port cannot be had.
         """
-        await self._listen([web.TCPSite(self._runner, self._host, self._port)])
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self._host, self._number, type=socket.SOCK_STREAM)
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                self._sockets.append(_bound(family, address))
+            for each in self._sockets:
+                self._listen(each)
+        except OSError:
+            self._let_go()
+            raise
 
     def shut(self, until: float, *, drop: bool) -> None:
         """Let connections be refused until that time of the loop; ``drop`` also those that there are.
@@ -106,12 +124,19 @@ class Port:
         Raises:
             OSError: the port could not be opened again after the last time.
         """
+        loop = asyncio.get_running_loop()
         self._until = max(self._until, until)
         if self._shut is None or self._shut.done():
             self._result()
-            self._shut = asyncio.get_running_loop().create_task(self._shut_and_open())
-        if drop and self._runner.server is not None:
-            for connection in self._runner.server.connections:
+            # The port stays ours, or it could be anybody's when it is to be opened again.
+            for number, each in enumerate(self._sockets):
+                family, address = each.family, each.getsockname()
+                loop.remove_reader(each)
+                each.close()
+                self._sockets[number] = _bound(family, address)
+            self._shut = loop.create_task(self._open_again())
+        if drop:
+            for connection in self._server.connections:
                 if connection.transport is not None:
                     reset(connection.transport)
 
@@ -124,50 +149,55 @@ class Port:
         if self._shut is not None:
             self._shut.cancel()
             await asyncio.wait((self._shut,))
-            self._result()
+        self._let_go()
+        if self._arriving:
+            await asyncio.wait(self._arriving)
+        self._result()
+
+    def _let_go(self) -> None:
+        for each in self._sockets:
+            asyncio.get_running_loop().remove_reader(each)
+            each.close()
+        self._sockets.clear()
 
     def _result(self) -> None:
-        if self._shut is not None and not self._shut.cancelled():
+        if self._shut is not None and self._shut.done() and not self._shut.cancelled():
             self._shut.result()
 
-    async def _listen(self, sites: Iterable[web.BaseSite]) -> None:
-        for site in sites:
-            self._sites.append(site)
-            await site.start()
+    def _listen(self, bound: socket.socket) -> None:
+        bound.listen(BACKLOG)
+        asyncio.get_running_loop().add_reader(bound, self._accept, bound)
 
-    async def _shut_and_open(self) -> None:
-        """Shut the port but keep it: else it could be anybody's when it is to be opened again."""
+    def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        addresses = self._runner.addresses
-        for site in self._sites:
-            await site.stop()
-        self._sites.clear()
-        held: list[socket.socket] = []
-        try:
-            for address in addresses:
-                held.append(await _hold(address))  # noqa: PERF401 - of several the first may be all that is had
-            while (wait := self._until - loop.time()) > 0:  # noqa: ASYNC110 - meanwhile it may be put off
-                await asyncio.sleep(wait)
-            while held:
-                await self._listen([web.SockSite(self._runner, held.pop())])
-        finally:
-            for each in held:
-                each.close()
+        for _ in range(BACKLOG):
+            try:
+                connected, _ = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            connected.setblocking(False)  # noqa: FBT003 - the only argument it has
+            task = loop.create_task(loop.connect_accepted_socket(self._server, connected))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _open_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (wait := self._until - loop.time()) > 0:  # noqa: ASYNC110 - meanwhile it may be put off
+            await asyncio.sleep(wait)
+        for each in self._sockets:
+            self._listen(each)
 
 
-async def _hold(address: Any) -> socket.socket:  # noqa: ANN401 - two parts or four
-    """Bind an address without listening; a loop may take a turn to let go of it."""
-    tries = 100
-    while True:
-        bound = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-        except OSError:
-            bound.close()
-            tries -= 1
-            if not tries:
-                raise
-            await asyncio.sleep(LOOK)
-        else:
-            return bound
+def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401 - two parts or four
+    """Return a socket that nobody else can have, and that does not listen yet."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setblocking(False)  # noqa: FBT003 - as above
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else it is in use as long as old connections
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
