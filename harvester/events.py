@@ -104,8 +104,8 @@ class Log:
         if self._file is None or event == "tick":
             return
         line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
-        data = encoded(line) + b"\n"
         try:
+            data = encoded(line) + b"\n"
             # A part of a line means that the disk has become full; the next one must not go on in the middle of it.
             self.error = "" if self._file.write(data) == len(data) else os.strerror(errno.ENOSPC)
         except OSError as error:

@@ -30,6 +30,7 @@ from scripted_portal import (
 )
 
 from harvester import repair
+from harvester import health
 from harvester.errors import Exit
 from harvester.harvest import Options, mirror
 from harvester.job import Job
@@ -382,8 +383,10 @@ async def test_a_repair_that_meets_moved_data_after_a_stop(tmp_path: Path) -> No
         assert lines(result, "d")[80] == b'{"ID":"5-0-new"}'
 
 
-async def test_a_repair_copy_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
+async def test_a_repair_copy_that_is_damaged_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is worth nothing: the published snapshot is still there to begin from."""
+    monkeypatch.setattr(health, "NEVER_PATIENCE", 0.2)
+    monkeypatch.setattr(health, "PROBE_INTERVAL", 0.05)
     async with mirrored(tmp_path, run=f"{LAYOUT}\nattempts = 2") as (served, job, path):
         before = digests(path)
         (path / "part-00001.jsonl").unlink()
