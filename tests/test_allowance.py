@@ -82,7 +82,7 @@ async def ledger(folder: Path, job: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("platform", SERVED)
+@pytest.mark.parametrize("platform", ["wuhan", pytest.param("sipop", marks=pytest.mark.soak)])
 async def test_no_call_too_many_whatever_happens(tmp_path: Path, platform: str) -> None:
     """Check, plan, runs of two jobs, a deleted mirror and kills: the server has nothing to refuse.
 

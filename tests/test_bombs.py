@@ -207,10 +207,14 @@ LARGE: Final[dict[str, Callable[[], bytes]]] = {
 }
 
 
+QUICK: Final = {"a text in a string", "a bomb", "chunks", "silence", "headers"}
+"""The cases of the default suite."""
+
+
 def sampled(names: Iterable[str], sample: set[str]) -> list[Any]:
     """Return the cases, all but a sample as soak tests."""
     assert sample <= set(names)
-    return [pytest.param(name, marks=() if name in sample else pytest.mark.soak) for name in names]
+    return [pytest.param(name, marks=() if name in sample & QUICK else pytest.mark.soak) for name in names]
 
 
 LARGE_SAMPLE: Final = {

@@ -164,7 +164,10 @@ def test_power_lost_anywhere(kind: type[Script], disk: Path) -> None:
     assert crashes.states > 600
 
 
-@pytest.mark.parametrize("kind", SCRIPTS.values(), ids=SCRIPTS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=name, marks=[pytest.mark.soak] * (name == "mend")) for name, kind in SCRIPTS.items()],
+)
 def test_power_lost_after_a_kill(kind: type[Script], disk: Path) -> None:
     """The next process found in memory what was not durable, and builds upon it; then power is lost."""
     crashes = Crashes(kind, disk, SEED)

@@ -98,6 +98,7 @@ async def disturbed(tmp_path: Path, runs: int, seed: int) -> None:
         assert total_inside >= 0.8 * total
 
 
+@pytest.mark.soak
 async def test_kills_change_nothing(tmp_path: Path) -> None:
     """Two runs, one without a second reading, each killed up to five times, end with the undisturbed run's bytes."""
     await disturbed(tmp_path, runs=2, seed=20261121)

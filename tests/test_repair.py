@@ -29,8 +29,7 @@ from scripted_portal import (
     rows_of,
 )
 
-from harvester import repair
-from harvester import health
+from harvester import health, repair
 from harvester.errors import Exit
 from harvester.harvest import Options, mirror
 from harvester.job import Job
