@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -23,6 +22,7 @@ from harvester.clock import ServerClock
 from harvester.errors import HarvesterError
 from harvester.health import Health, backoff
 from harvester.model import App, Dataset, Kind, Page, Platform, Reply, Verdict
+from harvester.nonces import nonces
 from harvester.pace import Pacer
 from harvester.platforms.status import UNREADABLE_TRIES, is_markup
 from harvester.retries import RetryBudget
@@ -118,6 +118,7 @@ class Caller:
         self._platform = platform
         self._sender = sender
         self._attempts = attempts
+        self._nonces = nonces()
         self._random = Random()  # noqa: S311 - jitter of back-offs, not a secret
         self._last_date = ""
         self._corrected: float | None = None  # when the clock was last put right, until a call succeeds after it
@@ -133,7 +134,7 @@ class Caller:
         request = self._platform.build(dataset, page - 1 + dataset.first_page)
         sent = counter()
         self._retries.called(sent)
-        signed = self._platform.sign(request, self.app, self.clock.now(sent), str(uuid.uuid4()))
+        signed = self._platform.sign(request, self.app, self.clock.now(sent), next(self._nonces))
         try:
             reply = await self._sender.send(signed)
         except SendError as error:

@@ -118,7 +118,8 @@ def _converted(body: bytes, repairs: tuple[str, ...]) -> Reading:
 def _in_utf8(body: bytes, charset: str) -> bytes:
     """Convert a text piece by piece: as characters all of it could take four times its size."""
     if len(body) <= PIECE:
-        return body.decode(charset).encode()
+        text = body.decode(charset)
+        return body if charset == UTF8 else text.encode()
     decoder = getincrementaldecoder(charset)()
     parts: list[bytes] = []
     size = 0

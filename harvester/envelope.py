@@ -305,5 +305,6 @@ def scalar(raw: Raw) -> str:
 
 def integer(raw: Raw) -> int | None:
     """Return a whole number >= 0 that was sent as a number or as a string, else None."""
-    text = scalar(raw)
+    digits = bytes(raw)
+    text = digits.decode() if digits.isdigit() else scalar(raw)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None  # noqa: PLR2004 - no count has so many digits

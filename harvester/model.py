@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from hashlib import sha256
 from typing import Any, Final, Literal, NoReturn, Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 MASK: Final = "********"
 
@@ -127,6 +129,11 @@ class Reply(Struct, frozen=True, gc=False):
     body: bytes
 
 
+def page_digest(lines: bytes | memoryview) -> bytes:
+    """Return the 16 bytes that stand for a page's lines."""
+    return sha256(lines).digest()[:16]
+
+
 class Page(Struct, frozen=True, gc=False):
     r"""The rows of one accepted answer, as sent.
 
@@ -134,6 +141,7 @@ class Page(Struct, frozen=True, gc=False):
     ``total`` the count of all matches, each ``None`` where the answer is silent. ``repairs`` names what had to be
     changed to get at the rows (see ``envelope``). ``single`` says that one object came where a list is usual.
     ``charset`` is the one that this answer gives evidence for; empty where every byte is ASCII, which fits all.
+    ``digest`` is made of the lines, once.
     """
 
     lines: bytes
@@ -144,6 +152,10 @@ class Page(Struct, frozen=True, gc=False):
     repairs: tuple[str, ...] = ()
     single: bool = False
     charset: str = ""
+    digest: bytes = b""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "digest", page_digest(self.lines))
 
 
 class Kind(Enum):

@@ -24,7 +24,7 @@ from harvester.ledger import Ledger
 from harvester.lifecycle import NAME_FORMAT, OVER, begun, demand_same
 from harvester.model import Dataset, Page
 from harvester.recount import certified, snapshot_fault
-from harvester.shard import SHARD_FILE, Compression, ShardEntry, page_digest
+from harvester.shard import SHARD_FILE, Compression, ShardEntry
 from harvester.store.checkpoint import CHECKPOINT
 from harvester.store.contents import Contents
 from harvester.store.folder import CURRENT, DatasetFolder
@@ -261,7 +261,7 @@ class RepairRun(DatasetRun):
     def accept(self, number: int, page: Page, at: datetime) -> bool:
         """Take in an answer, and look whether the page is what it was."""
         if self._filling and (expected := self.snapshot.digest_of(number)):
-            if page_digest(page.lines) == expected:
+            if page.digest == expected:
                 self._unlike.discard(number)
             else:
                 self._unlike.add(number)

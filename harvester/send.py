@@ -1,4 +1,4 @@
-"""One signed call over the wire: the only importer of aiohttp's client.
+"""One signed call over the wire.
 
 It passes the signed bytes on unchanged, never retries and never follows a redirect. aiohttp does not re-send a POST
 by itself. What can go wrong becomes a ``SendError`` here, in one table, without URLs or headers in its text. Whatever
@@ -15,22 +15,23 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from harvester.body import Body, BodyError
+from harvester.deadline import Deadline, Deadlines
+from harvester.exchange import Connections, Exchange, Target, UnaskedError
 from harvester.model import Reply, Secret, Signed
 from harvester.room import Room
 from harvester.route import Route, RouteError, Way, trust
 
 CONNECT_TIMEOUT: Final = 4.0  # seconds, TLS included
-KEEPALIVE: Final = 20.0  # seconds an idle connection is kept; shorter than the 60 s and more of common gateways
-READ_AHEAD: Final = 2**16  # bytes that may wait to be read; twice as many stop the connection
-HEADER_FIELDS: Final = 128  # in one answer
-HEADER_FIELD_SIZE: Final = 8190  # bytes of one; together they bound a header block to 1 MiB
 WINDOW: Final = 5.0  # seconds of body in which ``LEAST`` bytes have to come
 LEAST: Final = 5 * 1024
 PATIENCE: Final = 5.0  # seconds without a first byte that are always granted
 MULTIPLE: Final = 10  # of what the slowest recent answer took, where that is more
+
+HEADERS: Final = {"User-Agent": "harvester", "Accept-Encoding": "gzip"}
 
 _OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
 _PROXY_AUTH_REQUIRED: Final = 407
@@ -63,7 +64,7 @@ _TEXTS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ConnectionTimeoutError, "no connection in time"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection before it answered"),
     (aiohttp.ClientPayloadError, "the body was cut short"),
-    (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
+    (HttpProcessingError, "the answer is not valid HTTP"),
     (aiohttp.ClientOSError, "the connection broke"),
 )
 
@@ -91,22 +92,6 @@ class Patience:
     def ran_out(self, waited: float) -> None:
         """Learn that ``waited`` seconds were not enough; calls that ran out together count as one."""
         self.answered(2 * waited / MULTIPLE)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Hands out no connection on which something came unasked: it would pass for the answer to the next call."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[aiohttp.tracing.Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name, and its own affair
-    ) -> aiohttp.connector.Connection:
-        connection = await super().connect(req, traces, timeout)
-        if connection.protocol is not None and connection.protocol.should_close:
-            connection.close()
-            raise SendError("the server sent something before it was asked")
-        return connection
 
 
 class Sender:
@@ -139,26 +124,10 @@ class Sender:
         self._timeout = timeout
         self._patience = Patience(timeout)
         self._route = Route(proxy, proxy_auth, from_env=proxy_from_env, host=host)
-        self._ways: dict[str, Way] = {}
+        self._ways: dict[str, tuple[Way, Target]] = {}
         self._room = Room()
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE, ssl=trust(ca_file, legacy=legacy_tls)
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=min(CONNECT_TIMEOUT, timeout),  # the look-up of the name included
-                sock_connect=min(CONNECT_TIMEOUT, timeout),
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "harvester", "Accept-Encoding": "gzip"},
-            trust_env=False,
-            read_bufsize=READ_AHEAD,
-            auto_decompress=False,  # it takes a compressed body that was cut short for a whole one
-            max_line_size=HEADER_FIELD_SIZE,
-            max_field_size=HEADER_FIELD_SIZE,
-            max_headers=HEADER_FIELDS,
-        )
+        self._deadlines = Deadlines()
+        self._connections = Connections(trust(ca_file, legacy=legacy_tls), min(CONNECT_TIMEOUT, timeout))
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,7 +135,7 @@ class Sender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await self._connections.close()
 
     async def send(self, signed: Signed) -> Reply:
         """Send once and return the whole answer, whatever its status.
@@ -174,48 +143,44 @@ class Sender:
         Raises:
             SendError: no whole answer came.
         """
-        way = self._ways.get(signed.url)
-        if way is None:
-            try:
-                way = self._ways[signed.url] = self._route.way(signed.url)
-            except RouteError as error:
-                raise SendError(error.text, final=True, ours=True) from None
-        headers = {**signed.headers, **way.headers} if way.headers else signed.headers
-        started = asyncio.get_running_loop().time()
-        patience = self._patience.seconds
-        timer, answered = asyncio.timeout(patience), False
+        way, target = self._ways.get(signed.url) or self._found(signed.url)
+        clock = asyncio.get_running_loop().time
+        started, patience, answered = clock(), self._patience.seconds, False
+        deadline = self._deadlines.at(started + patience)
         try:
-            async with timer:
-                response = await self._session.post(
-                    way.url, data=signed.body, headers=headers, allow_redirects=False, **way.options
-                )
-                try:
-                    answered = True
-                    self._patience.answered(asyncio.get_running_loop().time() - started)
-                    if way.proxy and response.status == _PROXY_AUTH_REQUIRED:
-                        raise _refused_by(way.proxy, response.status)  # noqa: TRY301 - it ends the call like the rest
-                    body = await self._whole(response, timer, started + self._timeout)
-                except BaseException:
-                    response.close()  # one that was read to its end has let go of its connection already
-                    raise
-                return Reply(response.status, response.headers, body)
-        except BodyError as error:
+            with deadline, await self._connections.exchange(target, signed.headers, signed.body) as exchange:
+                answered = True
+                self._patience.answered(clock() - started)
+                if way.proxy and exchange.status == _PROXY_AUTH_REQUIRED:
+                    raise _refused_by(way.proxy, exchange.status)
+                body = await self._whole(exchange, deadline, started + self._timeout)
+                return Reply(exchange.status, exchange.headers, body)
+        except (BodyError, UnaskedError) as error:
             raise SendError(error.text) from None
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            if not timer.expired():
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:  # TimeoutError is an OSError
+            if not deadline.expired:
                 raise _explain(error, way) from None
         if not answered and patience < self._timeout:
             self._patience.ran_out(patience)
             raise SendError(f"no answer for {patience:.3g} s, which is much longer than answers have taken lately")
-        if answered and (timer.when() or 0.0) < started + self._timeout:
+        if answered and deadline.when < started + self._timeout:
             raise SendError(f"the body came too slowly (less than {LEAST // 1024} KiB in {WINDOW:g} s)")
         raise SendError("no whole answer in time")
 
-    async def _whole(self, response: aiohttp.ClientResponse, timer: asyncio.Timeout, end: float) -> bytes:
+    def _found(self, address: str) -> tuple[Way, Target]:
+        """Find the way to an address, once."""
+        try:
+            way = self._route.way(address)
+        except RouteError as error:
+            raise SendError(error.text, final=True, ours=True) from None
+        target = Target(way.url, {**HEADERS, **way.headers}, way.options)
+        return self._ways.setdefault(address, (way, target))
+
+    async def _whole(self, exchange: Exchange, deadline: Deadline, end: float) -> bytes:
         """Read the body to its proven end; one that is not there yet may neither fill the memory nor drip."""
-        body, content = _body(response), response.content
+        body, content = _body(exchange), exchange.content
         if content.is_eof():
-            if part := await content.readany():
+            if part := content.read_nowait():
                 for _ in body.feed(part):
                     pass
             return body.finish()
@@ -226,36 +191,36 @@ class Sender:
             while True:
                 if body.received >= enough:
                     enough = body.received + LEAST
-                    timer.reschedule(min(end, clock() + WINDOW))
+                    deadline.when = min(end, clock() + WINDOW)
                 if not (part := await content.readany()):
                     return body.finish()
                 for _ in body.feed(part):
                     if not self._room.fits(body):
-                        timer.reschedule(end)  # that we make it wait is not the server's fault
+                        deadline.when = end  # that we make it wait is not the server's fault
                         await self._room.wait(body)
                         enough = 0
         finally:
             self._room.leave(body)
 
 
-def _body(response: aiohttp.ClientResponse) -> Body:
+def _body(exchange: Exchange) -> Body:
     """Return the body that the headers announce, empty as yet.
 
     One that belongs to no success may end anyhow: it holds no rows, and its status has to be known.
     """
-    headers = response.headers
+    headers = exchange.headers
     lengths = headers.getall("Content-Length", ())
     coding = transfer = ""
     if "Content-Encoding" in headers:
         coding = ", ".join(headers.getall("Content-Encoding"))
     if "Transfer-Encoding" in headers:
         transfer = ", ".join(headers.getall("Transfer-Encoding"))
-    if response.status == _PART:
+    if exchange.status == _PART:
         raise BodyError("the answer says that it is only a part of itself (HTTP 206)")
     if len(lengths) > 1:
         raise BodyError("the answer names its length more than once")
     chunked = bool(transfer) and transfer.strip().lower() != "identity"
-    open_end = response.status == _NO_CONTENT or response.status >= _NO_SUCCESS
+    open_end = exchange.status == _NO_CONTENT or exchange.status >= _NO_SUCCESS
     return Body(coding, transfer, framed=bool(lengths) or chunked or open_end)
 
 

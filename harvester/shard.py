@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, TypeGuard
 from zlib import crc32
 
 from msgspec import Struct
 
-from harvester.model import Page
+from harvester.model import Page, page_digest
 
 Compression = Literal["none", "gzip", "zstd"]
 
@@ -138,11 +137,6 @@ class JournalContent(NamedTuple):
     version: int = JOURNAL_VERSION
 
 
-def page_digest(lines: bytes | memoryview) -> bytes:
-    """Return the 16 bytes that stand for a page's lines."""
-    return sha256(lines).digest()[:16]
-
-
 def has_twins(lines: bytes, rows: int) -> bool:
     """Tell whether two of a page's rows are the same, byte for byte."""
     return len(set(lines.split(b"\n"))) <= rows  # the split gives one piece more than rows, an empty one at the end
@@ -169,8 +163,7 @@ def page_header(number: int, page: Page) -> bytes:
         raise ValueError(f"page {number} does not hold {page.rows} lines, each ended by a line feed")
     if not 1 <= number <= _UINT32_MAX or len(lines) > _UINT32_MAX:
         raise ValueError(f"page {number} of {len(lines)} bytes is out of range")
-    digest = page_digest(lines).hex().encode()
-    return _control_line(b"P %d %d %d %b" % (number, page.rows, len(lines), digest))
+    return _control_line(b"P %d %d %d %b" % (number, page.rows, len(lines), page.digest.hex().encode()))
 
 
 def parse_page_header(data: bytes | memoryview, at: int = 0, base: int = 0) -> PageRecord | None:

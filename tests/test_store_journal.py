@@ -99,7 +99,7 @@ def test_page_that_changed_is_not_given_out(tmp_path: Path) -> None:
         journal.append([page(5)])
         file = tmp_path / journal.name
         file.write_bytes(file.read_bytes().replace(b"[5]", b"[6]"))
-        with pytest.raises(DamagedError, match=rf"{journal.name} is damaged at offset 31\n  page 5 is not") as caught:
+        with pytest.raises(DamagedError, match=rf"{journal.name} is damaged at offset 81\n  page 5 is not") as caught:
             lines(journal, 5)
     assert f"--dataset {shlex.quote(tmp_path.parent.name)} --repair`" in caught.value.hint
 

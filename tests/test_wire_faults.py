@@ -371,9 +371,9 @@ async def test_endless_headers(start: bytes, step: Callable[[int], bytes]) -> No
 
 
 async def test_endless_interim_answers() -> None:
-    """Each is short, but they count against the time."""
+    """A few are let pass, then the call is over."""
     async with serving(streams(b"", lambda _: b"HTTP/1.1 100 Continue\r\n\r\n" * 10)) as server:
-        assert (await failure(server.url, seconds=0.3)).text == "no whole answer in time"
+        assert (await failure(server.url)).text == "the server sent 16 interim answers and no other"
 
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import orjson
 from msgspec import Raw, Struct
 
-from harvester import envelope
+from harvester import envelope, plain
 from harvester.model import App, CodeRule, Dataset, Kind, Page, Reply, Request, Signed, Verdict
 from harvester.platforms import status
 
@@ -163,6 +163,8 @@ def sign(request: Request, app: App, now: float, nonce: str) -> Signed:
 
 def read(dataset: Dataset, reply: Reply) -> Page | Verdict:
     """Tell a page from everything else; ``errcode`` may be a number or a string, every other key may be missing."""
+    if reply.status == 200 and (page := plain.page(reply, dataset.charset)):  # noqa: PLR2004
+        return page
     try:
         opened = envelope.opened(reply, dataset.charset, _Answer)
         answer = opened.fields

@@ -112,9 +112,9 @@ class Filling(Contents):
         journal = self._journals[shard]
         with self._changing():
             layout = self._frozen()
-            pages = journal.read(layout.pages_of(shard, self.last))
-            entry, records = write_sealed(self._folder, layout, shard, pages)
-            self._index.write(records)
+            with journal.whole(layout.pages_of(shard, self.last)) as (records, lines):
+                entry = write_sealed(self._folder, layout, shard, records, lines)
+                self._index.write(records)
             self.sealed[shard] = entry
             self._save()
             del self._journals[shard]

@@ -1,7 +1,7 @@
 """The journal of one unfinished shard on disk: batches in, pages out in any order.
 
-Of each page only its place in the file is held in memory. Nothing is kept open between two calls, so a slow page that
-leaves hundreds of shards unfinished costs no file descriptors.
+Of each page its place in the file and its record for the index are held in memory, 32 bytes. Nothing is kept open
+between two calls, so a slow page that leaves hundreds of shards unfinished costs no file descriptors.
 """
 
 from __future__ import annotations
@@ -10,24 +10,29 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from typing import Final
 
 from harvester.errors import DamagedError, LocalError
-from harvester.model import Page
+from harvester.model import Page, page_digest
 from harvester.shard import (
+    INDEX_RECORD_BYTES,
     JOURNAL_VERSION,
-    PAGE_HEADER_MAX,
     JournalContent,
     Layout,
     PageRecord,
     commit_marker,
+    index_record,
     journal_start,
-    page_digest,
     page_header,
-    parse_page_header,
+    read_index,
     read_journal,
 )
 from harvester.store.durable import Folder, explained, fresh_hint, read_at, repair_hint, sync, write_all
+from harvester.store.shardfile import blocks, file_blocks, file_digest
+
+_MAPPED: Final = 2**22  # bytes of a mapped file that may count as memory
 
 
 class Journal:
@@ -39,16 +44,21 @@ class Journal:
         held: how many different pages are in it.
     """
 
-    __slots__ = ("_folder", "_length", "_offsets", "_shard", "held", "name", "pages")
+    __slots__ = ("_content", "_folder", "_length", "_offsets", "_records", "_shard", "held", "name", "pages")
 
     def __init__(self, folder: Folder, layout: Layout, shard: int) -> None:
         self.name = layout.journal_name(shard)
         self.pages = layout.pages_of(shard)
-        self.held = 0
         self._folder = folder
         self._shard = shard
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.held = 0
         self._length = 0
-        self._offsets = array("Q", bytes(8 * len(self.pages)))  # of header lines; 0, the file's first line, is no page
+        self._content = sha256()  # of the whole file
+        self._offsets = array("Q", bytes(8 * len(self.pages)))  # of lines; 0 is where the file's first line is
+        self._records = bytearray(INDEX_RECORD_BYTES * len(self.pages))
 
     def append(self, batch: Sequence[tuple[int, Page]]) -> bool:
         """Write a batch and return when it is durable; true for a new file, whose folder the caller has to sync.
@@ -58,27 +68,31 @@ class Journal:
         """
         new = not self._length
         pieces = [journal_start(self._shard) if new else commit_marker(self._length)]
-        places: list[tuple[int, int]] = []
+        content = self._content.copy()
+        records: list[PageRecord] = []
         offset = self._length + len(pieces[0])
         for number, page in batch:
-            header = page_header(number, page)
-            places.append((number, offset))
-            pieces += (header, page.lines)
-            offset += len(header) + len(page.lines)
+            header, lines = page_header(number, page), page.lines
+            offset += len(header)
+            records.append(PageRecord(number, page.rows, offset, len(lines), page.digest, len(header)))
+            pieces += (header, lines)
+            offset += len(lines)
         with self._folder.opened(self.name, os.O_WRONLY | (os.O_CREAT | os.O_EXCL if new else 0), "write") as fd:
             if os.lseek(fd, 0, os.SEEK_END) != self._length:
                 raise self._damaged(self._length, "its length is not the one it was left with")
             try:
-                write_all(fd, b"".join(pieces))
+                for block in blocks(pieces):
+                    write_all(fd, block)
+                    content.update(block)
                 sync(fd)
             except OSError:
                 # The system may take the batch for written now, and tell the next process so: it must not be there.
                 with suppress(OSError):  # the error that is raised came first
                     os.ftruncate(fd, self._length)
                 raise
-        self._length = offset
-        for number, place in places:
-            self._put(number, place)
+        self._length, self._content = offset, content
+        for record in records:
+            self._put(record)
         return new
 
     def read(self, pages: Iterable[int]) -> Iterator[tuple[PageRecord, bytes]]:
@@ -92,27 +106,53 @@ class Journal:
             for page in pages:
                 yield self._page(fd, page)
 
+    @contextmanager
+    def whole(self, pages: range) -> Iterator[tuple[list[PageRecord], Iterator[bytes]]]:
+        """Map the file; give the records of consecutive pages, which are all in it, and their lines one by one.
+
+        The file is compared with what was written once, as a whole: page by page that takes much longer.
+
+        Raises:
+            DamagedError: it is not what was written.
+            LocalError: it cannot be read.
+        """
+        first = pages.start - self.pages.start
+        packed = bytes(self._records[INDEX_RECORD_BYTES * first : INDEX_RECORD_BYTES * (first + len(pages))])
+        records = read_index(packed, pages.start)
+        with self._folder.opened(self.name, os.O_RDONLY, "read") as fd:
+            if os.fstat(fd).st_size != self._length:
+                raise self._damaged(self._length, "its length is not the one it was left with")
+            with explained("read", self._folder.path / self.name):
+                content = file_digest(fd)
+            if content != self._content.hexdigest():
+                for page in self._held():
+                    self._page(fd, page)  # which says where
+                raise self._damaged(0, "what stands between its pages is not what was written")
+            with mmap.mmap(fd, self._length, access=mmap.ACCESS_READ) as mapped:
+                yield records, _lines(mapped, self._offsets[first : first + len(pages)], records)
+
     def rewrite(self, pages: Iterable[tuple[int, Page]]) -> None:
         """Replace the file by one that holds just these pages, durably."""
-        places: list[tuple[int, int]] = []
+        records: list[PageRecord] = []
         start = journal_start(self._shard)
-        length = len(start)
+        content, length = sha256(start), len(start)
         with self._folder.replacing(self.name) as fd:
             write_all(fd, start)
             for number, page in pages:
-                header = page_header(number, page)
-                write_all(fd, header + page.lines)
-                places.append((number, length))
-                length += len(header) + len(page.lines)
-        self._length = length
-        self.held = 0
-        self._offsets = array("Q", bytes(8 * len(self.pages)))
-        for number, place in places:
-            self._put(number, place)
+                header, lines = page_header(number, page), page.lines
+                write_all(fd, header + lines)
+                content.update(header + lines)
+                length += len(header)
+                records.append(PageRecord(number, page.rows, length, len(lines), page.digest, len(header)))
+                length += len(lines)
+        self._start_over()
+        self._length, self._content = length, content
+        for record in records:
+            self._put(record)
 
     def keep_until(self, last: int) -> None:
         """Drop the pages after ``last``, durably, so that they cannot come back."""
-        held = [page for page, offset in enumerate(self._offsets, self.pages.start) if offset]
+        held = self._held()
         if held and held[-1] > last:
             kept = [page for page in held if page <= last]
             self.rewrite((record.page, Page(lines, record.rows)) for record, lines in self.read(kept))
@@ -147,11 +187,16 @@ class Journal:
             if good < size:
                 os.ftruncate(fd, good)
             os.fsync(fd)
+            self._start_over()
+            if good:
+                os.lseek(fd, 0, os.SEEK_SET)
+                for block in file_blocks(fd):
+                    self._content.update(block)
         if not good:
             self._folder.unlink(self.name)
         self._length = good
         for record in records:
-            self._put(record.page, record.offset - record.header)
+            self._put(record)
         return records
 
     def _parse(self, fd: int, size: int) -> JournalContent:
@@ -167,23 +212,38 @@ class Journal:
             )
         return content
 
-    def _page(self, fd: int, page: int) -> tuple[PageRecord, bytes]:
-        offset = self._offsets[page - self.pages.start]
-        with explained("read", self._folder.path / self.name):
-            record = parse_page_header(read_at(fd, PAGE_HEADER_MAX, offset), base=offset)
-            if record is not None and record.page == page:
-                lines = read_at(fd, record.length, record.offset)
-                if page_digest(lines) == record.digest:
-                    return record, lines
-        raise self._damaged(offset, f"page {page} is not what was written")
+    def _held(self) -> list[int]:
+        return [page for page, offset in enumerate(self._offsets, self.pages.start) if offset]
 
-    def _put(self, page: int, offset: int) -> None:
+    def _page(self, fd: int, page: int) -> tuple[PageRecord, bytes]:
         place = page - self.pages.start
+        offset = self._offsets[place]
+        packed = self._records[INDEX_RECORD_BYTES * place : INDEX_RECORD_BYTES * (place + 1)]
+        (record,) = read_index(bytes(packed), page)
+        with explained("read", self._folder.path / self.name):
+            lines = read_at(fd, record.length, offset)
+        if page_digest(lines) != record.digest:
+            raise self._damaged(offset, f"page {page} is not what was written")
+        return record._replace(offset=offset), lines
+
+    def _put(self, record: PageRecord) -> None:
+        place = record.page - self.pages.start
         self.held += not self._offsets[place]
-        self._offsets[place] = offset
+        self._offsets[place] = record.offset
+        self._records[INDEX_RECORD_BYTES * place : INDEX_RECORD_BYTES * (place + 1)] = index_record(record)
 
     def _damaged(self, offset: int, reason: str) -> DamagedError:
         path = self._folder.path / self.name
         return DamagedError(
             f"{path} is damaged at offset {offset}", causes=[reason], hint=repair_hint(self._folder.path)
         )
+
+
+def _lines(mapped: mmap.mmap, places: Iterable[int], records: Iterable[PageRecord]) -> Iterator[bytes]:
+    read = 0
+    for place, record in zip(places, records, strict=True):
+        yield mapped[place : place + record.length]
+        read += record.length
+        if read >= _MAPPED:
+            mapped.madvise(mmap.MADV_DONTNEED)  # the system's cache still has it
+            read = 0

@@ -8,35 +8,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from harvester.errors import DamagedError
-from harvester.model import Page
-from harvester.shard import Layout, PageRecord, ShardEntry, has_twins, page_digest
+from harvester.model import Page, page_digest
+from harvester.shard import Layout, PageRecord, ShardEntry, has_twins
 from harvester.store.durable import Folder, repair_hint
 from harvester.store.index import INDEX, index_records
 from harvester.store.shardfile import cut, file_digest, read_shard, write_shard
 
 
 def write_sealed(
-    folder: Folder, layout: Layout, shard: int, pages: Iterable[tuple[PageRecord, bytes]]
-) -> tuple[ShardEntry, list[PageRecord]]:
+    folder: Folder, layout: Layout, shard: int, records: Sequence[PageRecord], lines: Iterable[bytes]
+) -> ShardEntry:
     """Write the file of a shard, durably, from all of its pages in order; of their lines one page is held at a time.
 
     Returns:
-        What is to be recorded of the shard, and of each page.
+        What is to be recorded of the shard.
     """
-    records: list[PageRecord] = []
-    twins: list[int] = []
+    twins = 0
 
-    def lines_in_order() -> Iterator[bytes]:
-        for record, lines in pages:
-            records.append(record)
-            if has_twins(lines, record.rows):
-                twins.append(record.page)
-            yield lines
+    def counted() -> Iterator[bytes]:
+        nonlocal twins
+        for record, page in zip(records, lines, strict=True):
+            twins += has_twins(page, record.rows)
+            yield page
 
     with folder.replacing(layout.shard_name(shard)) as fd:
-        written = write_shard(fd, lines_in_order(), layout.compression)
+        written = write_shard(fd, counted(), layout.compression)
         stored = os.fstat(fd)
-    entry = ShardEntry(
+    return ShardEntry(
         number=shard,
         first=records[0].page,
         last=records[-1].page,
@@ -46,9 +44,8 @@ def write_sealed(
         file_bytes=written.file_bytes,
         mtime_ns=stored.st_mtime_ns,
         content_sha256=written.content_sha256,
-        twins=len(twins),
+        twins=twins,
     )
-    return entry, records
 
 
 def sealed_stat(folder: Folder, layout: Layout, entry: ShardEntry, *, thorough: bool = False) -> ShardEntry | str:

@@ -16,7 +16,7 @@ from harvester.shard import Compression
 from harvester.store.durable import write_all
 
 _WRITE_BYTES: Final = 1 << 20
-_READ_BYTES: Final = 1 << 18
+_READ_BYTES: Final = 1 << 20
 _GZIP_WBITS: Final = 31  # zlib's number for a gzip frame; it writes neither a name nor a time into the header
 _ZSTD_LEVEL: Final = 3
 
@@ -68,7 +68,7 @@ def write_shard(fd: int, pieces: Iterable[bytes], compression: Compression) -> W
     encoder = _encoder(compression)
     stored, content = sha256(), sha256()
     file_bytes = length = 0
-    for block in _blocks(pieces):
+    for block in blocks(pieces):
         length += len(block)
         data = block
         if encoder is not None:
@@ -93,13 +93,13 @@ def read_shard(fd: int, compression: Compression, name: str) -> Iterator[bytes]:
         DamagedError: it does not decompress; the message says where in the file.
         UsageError: the compression's library is not installed.
     """
-    blocks = _file_blocks(fd)
+    stored = file_blocks(fd)
     if compression == "none":
-        yield from blocks
+        yield from stored
         return
     decoder, errors = _decoder(compression)
     offset = 0
-    for block in blocks:
+    for block in stored:
         try:
             data = decoder.decompress(block)
         except errors as error:
@@ -117,7 +117,7 @@ def file_digest(fd: int) -> str:
         OSError: the file cannot be read.
     """
     digest = sha256()
-    for block in _file_blocks(fd):
+    for block in file_blocks(fd):
         digest.update(block)
     return digest.hexdigest()
 
@@ -157,7 +157,7 @@ def _decoder(compression: Compression) -> tuple[_Decoder, tuple[type[Exception],
     return zstandard.ZstdDecompressor().decompressobj(), (zstandard.ZstdError,)
 
 
-def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Join small pieces so that every write is worth its call."""
     held: list[bytes] = []
     size = 0
@@ -171,6 +171,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _file_blocks(fd: int) -> Iterator[bytes]:
+def file_blocks(fd: int) -> Iterator[bytes]:
+    """Yield what follows in a file."""
     while block := os.read(fd, _READ_BYTES):
         yield block
