@@ -305,6 +305,7 @@ def scalar(raw: Raw) -> str:
 
 def integer(raw: Raw) -> int | None:
     """Return a whole number >= 0 that was sent as a number or as a string, else None."""
-    digits = bytes(raw)
-    text = digits.decode() if digits.isdigit() else scalar(raw)
+    sent = bytes(raw)
+    digits = sent[1:-1] if sent[:1] == b'"' else sent
+    text = digits.decode() if digits.isdigit() or not digits else scalar(raw)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None  # noqa: PLR2004 - no count has so many digits

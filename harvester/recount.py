@@ -6,6 +6,7 @@ A certificate is a judgement on evidence that lies beside it, so it can be found
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -25,6 +26,9 @@ from harvester.store.contents import Contents
 from harvester.store.durable import Folder, repair_hint
 from harvester.store.keys import KeyCounter, row_key
 from harvester.store.package import PACKAGE
+
+PAGES_MEMORY: Final = 4 * 2**20
+"""Bytes for counting equal pages, as many as there may be: a run takes no more memory at its end than on its way."""
 
 
 def recounted(
@@ -52,7 +56,7 @@ def recounted(
 
 
 def _repeated(contents: Contents) -> int:
-    with KeyCounter(contents.path) as counter:
+    with KeyCounter(contents.path, PAGES_MEMORY) as counter:
         for digest in contents.page_digests():
             counter.add(digest)
         return counter.result().surplus

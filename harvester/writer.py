@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 INTERVAL: Final = 1.0  # seconds between commits while pages come in
 BATCH: Final = 4 * 2**20  # bytes that bring a commit forward
-PENDING: Final = 4 * BATCH  # bytes above which bringing more has to wait
+PENDING: Final = 2 * BATCH  # bytes above which bringing more has to wait
 
 
 class Committer(Protocol):

@@ -469,7 +469,7 @@ SWITCHES: Final = {
     "shell": "False",
     "trust_env": "False",
     "allow_redirects": "False",
-    "ssl": "trust(ca_file, legacy=legacy_tls)",
+    "ssl": "trust",
 }
 """Arguments, and the only value that each may have."""
 

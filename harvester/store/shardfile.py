@@ -124,17 +124,21 @@ def file_digest(fd: int) -> str:
 
 def cut(blocks: Iterable[bytes], sizes: Iterable[int]) -> Iterator[bytes]:
     """Cut a stream of bytes into pieces of the given sizes; the first that is short is the last."""
-    held = bytearray()
+    held, at = b"", 0
     source = iter(blocks)
     for size in sizes:
-        while len(held) < size:
-            block = next(source, None)
-            if block is None:
-                yield bytes(held)
-                return
-            held += block
-        yield bytes(held[:size])
-        del held[:size]
+        if len(held) - at < size:
+            parts, length = [held[at:]], len(held) - at
+            while length < size:
+                block = next(source, None)
+                if block is None:
+                    yield b"".join(parts)
+                    return
+                parts.append(block)
+                length += len(block)
+            held, at = b"".join(parts), 0
+        yield held[at : at + size]
+        at += size
 
 
 def _encoder(compression: Compression) -> _Encoder | None:

@@ -12,6 +12,7 @@ from harvester.errors import DamagedError, Exit
 from harvester.shard import INDEX_RECORD_BYTES, JOURNAL_FILE, Layout, PageRecord, ShardEntry
 from harvester.store.checkpoint import CHECKPOINT
 from harvester.store.contents import Contents
+from harvester.store.cores import spread
 from harvester.store.durable import Folder
 from harvester.store.folder import DatasetFolder
 from harvester.store.index import INDEX, index_records
@@ -26,6 +27,7 @@ UNFINISHED: Final = "o"
 EXTRA: Final = "+"
 
 _PAGES_SHOWN: Final = 3
+_WORTH_A_PROCESS: Final = 2**25  # bytes of shards below which one core is quick enough
 
 
 class ShardCheck(msgspec.Struct, frozen=True):
@@ -98,19 +100,28 @@ def _verify(folder: Folder, layout: Layout | None, sealed: dict[int, ShardEntry]
     if layout is not None:
         numbers = sealed.keys() | journals
         numbers.update(range(max(numbers, default=-1) + 1) if last is None else layout.shards(last))
-        for number in sorted(numbers):
+        for number in numbers:
             expected.add(layout.journal_name(number))
             if number in sealed or number in journals:  # beside a journal: a shard whose sealing was cut short
                 expected.add(layout.shard_name(number))
-            entry = sealed.get(number)
-            check = _check_open(folder, layout, number, last) if entry is None else _check(folder, layout, entry, last)
-            checks.append(check)
-            if entry is not None and check.symbol == GOOD:
-                pages += entry.last + 1 - entry.first
-                rows += entry.rows
+        checks = _checked(folder, layout, sealed, sorted(numbers), last)
+        good = [sealed[number] for number, check in zip(sorted(numbers), checks, strict=True) if check.symbol == GOOD]
+        pages = sum(entry.last + 1 - entry.first for entry in good)
+        rows = sum(entry.rows for entry in good)
     extra = [name for name in names if name.startswith("part-") and name not in expected]
     checks += [ShardCheck(name, EXTRA, ("nothing refers to it",)) for name in extra]
     return Verification(tuple(checks), pages, rows)
+
+
+def _checked(
+    folder: Folder, layout: Layout, sealed: dict[int, ShardEntry], numbers: list[int], last: int | None
+) -> list[ShardCheck]:
+    def check(number: int) -> ShardCheck:
+        entry = sealed.get(number)
+        return _check_open(folder, layout, number, last) if entry is None else _check(folder, layout, entry, last)
+
+    worth = sum(entry.file_bytes for entry in sealed.values()) >= _WORTH_A_PROCESS
+    return spread(check, numbers, ShardCheck, None if worth else 1)
 
 
 def _check(folder: Folder, layout: Layout, entry: ShardEntry, last: int | None) -> ShardCheck:
