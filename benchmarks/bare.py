@@ -33,11 +33,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "gateways"), str(HERE / "pages")]
+sys.path.insert(0, str(Path(__file__).parent / "gateways"))
+sys.path.insert(0, str(Path(__file__).parent / "pages"))
 
 import calls
 
+HERE = Path(__file__).parent
 CALLS = 64
 VERSIONS = ("aiohttp", "uvloop", "orjson")
 
@@ -196,9 +197,9 @@ def main() -> None:
         return
     print(", ".join(f"{name} {number}" for name, number in versions.items()), f"; {os.cpu_count()} cores")
     print(f"{options.pages:,} pages of 20 rows, medians of {options.rounds} interleaved rounds (lowest to highest):")
-    for variant, found in sorted(rates.items(), key=lambda item: -statistics.median(item[1])):
+    for variant, values in sorted(rates.items(), key=lambda item: -statistics.median(item[1])):
         print(
-            f"  {variant:9} {statistics.median(found):8,.0f} pages/s  ({min(found):,.0f} to {max(found):,.0f})"
+            f"  {variant:9} {statistics.median(values):8,.0f} pages/s  ({min(values):,.0f} to {max(values):,.0f})"
             f"  {costs[variant]:6.1f} us of processor time a page"
         )
     print("  wrk       " + (f"{physical:8,.0f} requests/s" if physical else "is not installed"))

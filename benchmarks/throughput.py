@@ -1,148 +1,207 @@
-"""Pages per second of ``harvester run`` without a rate limit, against a bare loop over the same pages.
+"""What ``harvester run`` adds to a call: pages per second without a limit, against a bare loop over the same pages.
 
-The bare loop is aiohttp on uvloop with 64 tasks: it signs, sends and parses every page and writes nothing; it is told
-how many pages there are. ``run`` is told nothing: it finds the end, keeps every row, syncs, seals shards, hashes them
-and publishes. Both work against the same simulator, which runs in a process of its own, one after the other, in
-pairs, so that a noisy machine treats both alike. The simulator shares the machine with them: on two cores it has one.
+    python benchmarks/throughput.py --pairs 7
+    python benchmarks/throughput.py --flat 10000 1000000     # the same cost and memory, whatever the number of pages?
 
-Caveats: loopback, no TLS, no compression; the ratio says what the tool adds to a call, not what a network allows.
+The bare loop is ``bare.py``'s fastest: aiohttp on uvloop, 64 calls in flight; it signs, sends and parses every page,
+writes nothing and is told how many pages there are. ``run`` is told nothing: it finds the end, reads a sample a second
+time, keeps every row, syncs, seals shards, hashes them and publishes; the time is from the first event of the run to
+the last, publication included. Both work against the same page server (nginx with Lua, every page distinct), one after
+the other, in pairs, so that a noisy machine treats both alike. wrk shows what the server can do.
+
+Caveats: loopback, no TLS, no compression, 2.9 kB a page; on two cores the server shares them with what is measured.
+The ratio says what the tool adds to a call, not what a network allows.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import hashlib
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
+
+import bare
+
+sys.path.insert(0, str(bare.HERE / "gateways"))
+sys.path.insert(0, str(bare.HERE / "pages"))
+
+import calls
+from server import PAGE, PATH, page_server
 
 PACKAGES = ("harvester", "aiohttp", "uvloop", "orjson", "msgspec", "aiolimiter")
-PAGE = 20
-CONCURRENCY = 64
 
 
-async def bare(url: str, pages: int) -> None:
-    """Sign, send and parse every page; write nothing."""
-    import aiohttp  # noqa: PLC0415 - the parent process does not need it
-    import orjson  # noqa: PLC0415
+class Run(NamedTuple):
+    """One mirror: seconds from the first event to the last, CPU seconds of the process, peak memory in bytes."""
 
-    numbers = iter(range(1, pages + 1))
-    rows = 0
-
-    async def work(session: aiohttp.ClientSession) -> None:
-        nonlocal rows
-        for number in numbers:
-            now, nonce = str(int(time.time())), str(uuid.uuid4())
-            signature = hashlib.sha256(f"{now}sim-wuhan-token{nonce}{now}".encode()).hexdigest().upper()
-            headers = {
-                "Accept": "application/json",
-                "Content-Type": "application/json; charset=UTF-8",
-                "x-tif-passid": "sim-passid",
-                "x-tif-timestamp": now,
-                "x-tif-nonce": nonce,
-                "x-tif-signature": signature,
-            }
-            body = orjson.dumps({"query": {"pageNo": str(number)}})
-            async with session.post(url, data=body, headers=headers) as response:
-                rows += len(orjson.loads(await response.read())["data"]["data"])
-
-    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        began = time.perf_counter()
-        await asyncio.gather(*(work(session) for _ in range(CONCURRENCY)))
-        seconds = time.perf_counter() - began
-    assert rows == pages * PAGE, f"{rows} rows instead of {pages * PAGE}"
-    print(json.dumps({"seconds": seconds}))
+    seconds: float
+    cpu: float
+    memory: int
 
 
-@contextmanager
-def simulator(folder: Path, rows: int) -> Iterator[str]:
-    """Serve generated companies in another process; yields its address."""
-    command = [sys.executable, "-m", "harvester", "simulate", "--platform", "wuhan", "--rows", str(rows)]
-    command += ["--rate-limit", "none", "--write-job", str(folder / "job.toml")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+def job(folder: Path, address: str) -> Path:
+    """Write a job file for the page server, without a limit."""
+    token, path = folder / "token", folder / "job.toml"
+    token.touch(0o600)
+    token.write_text(calls.TOKEN)
+    path.write_text(
+        f'[apps.pages]\nplatform = "wuhan"\npassid = "{calls.PASSID}"\ntoken = {{ file = "token" }}\n'
+        f'url = "{address}{calls.PATH}"\nrate_limit = "none"\n'
+        '[datasets.companies]\napp = "pages"\nservice = "companies"\n'
+    )
+    return path
+
+
+def run(job_file: Path, pages: int, options: Sequence[str] = ()) -> Run:
+    """Mirror everything once into an empty folder, in a process of its own; see that nothing is missing."""
+    output = job_file.with_name("mirror")
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-m", "harvester", "run", str(job_file), "--quiet", "--json", "--output", str(output)]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def timed(command: list[str]) -> tuple[float, str]:
-    """Run a command; return its CPU seconds and what it printed."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
-
-
-def run_once(folder: Path, number: int, rows: int) -> tuple[float, float]:
-    """Mirror everything once; return seconds from the first event to publication, and CPU seconds."""
-    output = folder / f"mirror-{number}"
-    command = [sys.executable, "-m", "harvester", "run", str(folder / "job.toml"), "--quiet", "--json"]
-    command += ["--dataset", "wuhan-companies", "--output", str(output)]
-    cpu, printed = timed(command)
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     result = json.loads(printed)
-    assert result["datasets"][0]["rows"] == rows, result
+    found = result["datasets"][0]
+    assert (process.returncode, found["rows"], found["verdict"]) == (0, pages * PAGE, "proven"), found
     events = [json.loads(line) for line in (Path(result["path"]) / "events.jsonl").read_text().splitlines()]
     at = {event["event"]: datetime.fromisoformat(event["at"]) for event in events}
-    return (at["concluded"] - at["began"]).total_seconds(), cpu
+    return Run((at["concluded"] - at["began"]).total_seconds(), used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def pairs(job_file: Path, url: str, pages: int, count: int) -> dict[str, list[float]]:
+    """Measure bare loop and run in turns."""
+    figures: dict[str, list[float]] = {
+        name: [] for name in ("bare pages/s", "run pages/s", "ratio", "bare us", "run us")
+    }
+    for _ in range(count):
+        plain = bare.timed(bare.FASTEST, url, pages)
+        ours = run(job_file, pages)
+        row = (
+            pages / plain["seconds"],
+            pages / ours.seconds,
+            plain["seconds"] / ours.seconds,
+            plain["cpu"] / pages * 1e6,
+            ours.cpu / pages * 1e6,
+        )
+        for values, value in zip(figures.values(), row, strict=True):
+            values.append(value)
+    return figures
+
+
+def start_cost(job_file: Path) -> float:
+    """Return the CPU seconds of a run that has nothing to do: what a process costs before and after its pages."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "harvester", "run", str(job_file), "--quiet"]
+    subprocess.run([*command, "--output", str(job_file.with_name("mirror"))], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def resumed(job_file: Path, pages: int) -> float:
+    """Kill a run when most pages are there; return the seconds from the next run's start to its first call."""
+    output = job_file.with_name("mirror")
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-m", "harvester", "run", str(job_file), "--quiet", "--output", str(output)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wanted = pages * 9 // 10 // 5000  # shards of 5,000 pages
+        while process.poll() is None and len(list(output.glob("companies/2*/part-*.jsonl"))) < wanted:
+            time.sleep(0.02)
+        assert process.poll() is None, "the run was over too soon"
+        process.kill()
+    began = time.time()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        found = None
+        while process.poll() is None and found is None:
+            found = _first_call(process.pid)
+        process.kill()
+    assert found is not None, "the resumed run made no call"
+    return found - began
+
+
+def _first_call(pid: int) -> float | None:
+    """Return the moment if a process has a TCP connection now."""
+    try:
+        sockets = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    except OSError:
+        return None
+    open_now = {match for name in sockets for match in re.findall(r"socket:\[(\d+)\]", name)}
+    established = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+    return time.time() if open_now & established else None
+
+
+def flat(sizes: Sequence[int], rounds: int) -> dict[int, list[tuple[float, float]]]:
+    """Return megabytes at the peak and CPU microseconds a page, less the start's, for each number of pages."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for pages in sizes:
+        with tempfile.TemporaryDirectory() as name, page_server(Path(name), pages) as address:
+            job_file = job(Path(name), address)
+            found[pages] = []
+            for _ in range(rounds if pages < max(sizes) else 1):
+                ours = run(job_file, pages)
+                found[pages].append((ours.memory / 2**20, (ours.cpu - start_cost(job_file)) / pages * 1e6))
+    return found
 
 
 def main() -> None:
-    """Measure pairs and print medians and ratios."""
+    """Measure and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=10_000, help="pages of 20 rows (default 10,000)")
-    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default 5)")
+    parser.add_argument("--pages", type=int, default=20_000, help="pages of 20 rows (default 20,000)")
+    parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs (default 7)")
+    parser.add_argument("--flat", type=int, nargs="+", metavar="PAGES", help="compare these numbers of pages instead")
+    parser.add_argument("--resume", type=int, metavar="PAGES", help="kill a run of so many pages and time the next one")
     parser.add_argument("--json", action="store_true", help="machine-readable result")
-    parser.add_argument("--bare", metavar="URL", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.bare:
-        import uvloop  # noqa: PLC0415
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(bare(arguments.bare, arguments.pages))
-        return
-    pages, rows = arguments.pages, arguments.pages * PAGE
-    measured: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as name, simulator(Path(name), rows) as address:
-        url = f"{address}/ebus/kftp/v1/service/companies"
-        for number in range(arguments.pairs):
-            cpu_bare, printed = timed([sys.executable, __file__, "--bare", url, "--pages", str(pages)])
-            seconds_bare = json.loads(printed)["seconds"]
-            seconds_run, cpu_run = run_once(Path(name), number, rows)
-            measured.append(
-                {
-                    "bare_pages_per_s": pages / seconds_bare,
-                    "run_pages_per_s": pages / seconds_run,
-                    "ratio": seconds_bare / seconds_run,
-                    "bare_cpu_us_per_page": cpu_bare / pages * 1e6,
-                    "run_cpu_us_per_page": cpu_run / pages * 1e6,
-                }
-            )
+    options = parser.parse_args()
     versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
-    medians = {key: statistics.median(entry[key] for entry in measured) for key in measured[0]}
-    if arguments.json:
-        print(json.dumps({"versions": versions, "pages": pages, "pairs": measured, "medians": medians}, indent=2))
+    if not options.json:
+        print(", ".join(f"{name} {number}" for name, number in versions.items()), f"; {os.cpu_count()} cores")
+    if options.flat:
+        sizes = flat(options.flat, options.pairs)
+        medians = {
+            pages: [statistics.median(values) for values in zip(*of, strict=True)] for pages, of in sizes.items()
+        }
+        if options.json:
+            print(json.dumps({"versions": versions, "flat": sizes}))
+            return
+        for pages, (memory, cost) in medians.items():
+            print(f"  {pages:9,} pages: {memory:6.1f} MB at the peak, {cost:6.1f} us of processor time a page")
+        first, last = medians[options.flat[0]], medians[options.flat[-1]]
+        print(
+            f"  last against first: {last[0] / first[0]:.2f} times the memory, {last[1] / first[1]:.2f} times the cost"
+        )
         return
-    print(", ".join(f"{name} {number}" for name, number in versions.items()), f"; {os.cpu_count()} cores")
-    print(f"{pages:,} pages of {PAGE} rows, {arguments.pairs} interleaved pairs, medians (lowest to highest):")
-    for key, median in medians.items():
-        values = [entry[key] for entry in measured]
-        print(f"  {key:22} {median:10,.2f}  ({min(values):,.2f} to {max(values):,.2f})")
+    pages = options.resume or options.pages
+    with tempfile.TemporaryDirectory() as name, page_server(Path(name), pages) as address:
+        job_file = job(Path(name), address)
+        if options.resume:
+            seconds = resumed(job_file, pages)
+            print(json.dumps({"seconds": seconds}) if options.json else f"  first call after {seconds:.2f} s")
+            return
+        figures = pairs(job_file, address + PATH, pages, options.pairs)
+        physical = bare.wrk(address + PATH)
+    if options.json:
+        print(json.dumps({"versions": versions, "pages": pages, "figures": figures, "wrk": physical}, indent=2))
+        return
+    print(f"{pages:,} pages of {PAGE} rows, {options.pairs} interleaved pairs, medians (lowest to highest):")
+    for key, values in figures.items():
+        print(f"  {key:13} {statistics.median(values):10,.2f}  ({min(values):,.2f} to {max(values):,.2f})")
+    print(f"  wrk           {physical:10,.0f} requests/s" if physical else "  wrk is not installed")
 
 
 if __name__ == "__main__":

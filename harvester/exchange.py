@@ -156,7 +156,7 @@ class Exchange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.content.is_eof():
-            self._connection.release()
+        if kind is None:
+            self._connection.release()  # which closes it if the body was not read to its end
         else:
             self._connection.close()

@@ -7,12 +7,13 @@ ten seconds. Text that a server sent is shown with its control and formatting ch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self, TextIO
 
 from harvester.escape import safe
 from harvester.events import Counts, Events
+from harvester.lines import columns
 
 PLAIN_INTERVAL: Final = 10.0  # seconds between plain progress lines
 SHOWN: Final = 12  # datasets with a line of their own
@@ -41,18 +42,6 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 
 _ORDINARY: Final = frozenset({"pace", "in flight", "up again"})
 """Events that --quiet keeps to itself."""
-
-
-def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Align cells in columns by the width they take on a terminal, Chinese characters counted as two."""
-    from rich.cells import cell_len  # noqa: PLC0415 - not needed by every command
-
-    table = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)] if table else []
-    return [
-        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
 
 
 class Progress:

@@ -29,6 +29,7 @@ from harvester.errors import Exit, LocalError, UsageError
 from harvester.escape import LINE, safe
 from harvester.events import Counts, Events, Log
 from harvester.job import Job
+from harvester.lines import say
 from harvester.report import DatasetResult, Result, render
 from harvester.terminal import Progress
 
@@ -167,7 +168,7 @@ def test_a_thousand_strings_in_events_and_progress(terminal: bool) -> None:  # n
 def test_a_thousand_strings_in_error_messages(capsys: pytest.CaptureFixture[str]) -> None:
     """Message, causes and hint; a forged line cannot pass for one of ours."""
     for text in hostile(1_000):
-        cli.say(f"error: {LocalError(text, causes=[text], hint=text)}")
+        say(f"error: {LocalError(text, causes=[text], hint=text)}")
         out, err = capsys.readouterr()
         assert out == ""
         harmless(err)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.model import Page
+from harvester.model import Page, page_digest
 from harvester.shard import (
     INDEX_HEAD,
     PAGE_HEADER_MAX,
@@ -22,7 +22,6 @@ from harvester.shard import (
     has_twins,
     index_record,
     journal_start,
-    page_digest,
     page_header,
     parse_page_header,
     read_index,

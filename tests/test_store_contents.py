@@ -8,7 +8,8 @@ import pytest
 from test_store_filling import CREATED, IDENTITY, begun, content, finished, flip, page, pages
 
 from harvester.errors import DamagedError
-from harvester.shard import Compression, Layout, PageRecord, page_digest
+from harvester.model import page_digest
+from harvester.shard import Compression, Layout, PageRecord
 from harvester.store.contents import Contents
 from harvester.store.snapshot import Snapshot
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harvester.errors import LocalError
-from harvester.shard import INDEX_HEAD, PageRecord, index_record, page_digest
+from harvester.model import page_digest
+from harvester.shard import INDEX_HEAD, PageRecord, index_record
 from harvester.store.durable import Folder
 from harvester.store.index import Index, index_records
 

@@ -9,7 +9,7 @@ import pytest
 from harvester import terminal
 from harvester.escape import safe
 from harvester.events import Counts, Events
-from harvester.terminal import PLAIN_INTERVAL, Progress, columns
+from harvester.terminal import PLAIN_INTERVAL, Progress
 
 
 class Terminal(io.StringIO):
@@ -60,13 +60,6 @@ def counted(events: Events, name: str, pages: int) -> Counts:
 def test_what_could_move_the_cursor_is_escaped(text: str, shown: str) -> None:
     """Control, formatting and lone surrogate characters; Chinese is left alone."""
     assert safe(text) == shown
-
-
-def test_columns_count_chinese_characters_as_two() -> None:
-    """As wide as they are on a terminal, without trailing blanks."""
-    assert columns([("专利", "1"), ("abcde", "22")]) == ["专利   1", "abcde  22"]
-    assert columns([]) == []
-    assert columns([("a\x1b", "b")]) == ["a\\x1b  b"]
 
 
 def test_a_plain_line_comes_every_ten_seconds(clock: Clock) -> None:
