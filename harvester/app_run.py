@@ -24,6 +24,7 @@ from harvester.job import RunSettings
 from harvester.model import App, Kind, Verdict
 from harvester.pace import Pacer
 from harvester.platforms import PLATFORMS
+from harvester.pool import Lender, Pool
 from harvester.schedule import Budget, Schedule, Turn
 from harvester.send import Sender
 from harvester.shortage import Shortage
@@ -92,9 +93,10 @@ class AppRun:
         writer: makes pages durable.
         reread: fetches the app's secret once more (``Job.rereaders``).
         most: calls in flight that this process has descriptors for.
+        pool: processes that may fetch whole shards.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wiring; each is made elsewhere
         self,
         app: App,
         members: Sequence[DatasetRun],
@@ -105,6 +107,7 @@ class AppRun:
         writer: Writer,
         reread: Callable[[App], App | None] | None = None,
         most: int = MOST,
+        pool: Pool | None = None,
     ) -> None:
         self.app = app
         self.members = members
@@ -117,7 +120,8 @@ class AppRun:
         self._concurrency = None
         self._slots = min(UNPACED, most)
         if settings.concurrency != "auto":
-            self._slots = min(settings.concurrency, most)
+            others = 0 if pool is None else len(pool.children)
+            self._slots = min(settings.concurrency - others * (settings.concurrency // (others + 1)), most)
         elif app.rate_limit is not None:
             self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, most))
             self._slots = self._concurrency.slots
@@ -128,6 +132,17 @@ class AppRun:
         self._down: set[Health] = set()
         self._reread = reread
         self._shortage = Shortage()
+        self._lender = None
+        if pool is not None:
+            self._lender = Lender(
+                pool,
+                members,
+                writer,
+                events,
+                may=lambda: self._may_lend(app),
+                wake=self._schedule.wake,
+                go_on=self._go_on,
+            )
 
     async def run(self) -> None:
         """Work until every dataset of the app is done, stopped or interrupted."""
@@ -146,8 +161,18 @@ class AppRun:
                     if member.ledger is not None:
                         member.ledger.use_clock(lambda: caller.clock.now(counter()))
                     await self._go_on(member)
-                async with self._group:
-                    self._staff(caller)
+                async with asyncio.TaskGroup() as lending:
+                    if self._lender is not None:
+                        lending.create_task(self._lender.run())
+                    async with self._group:
+                        self._staff(caller)
+                    if self._lender is not None:
+                        self._lender.close()
+
+    def _may_lend(self, app: App) -> bool:
+        """Tell whether other processes may call: by the same limit, with the secret that they know, for no bound."""
+        bound = (self._budget.pages, self._budget.calls) != (None, None)
+        return self._pacer.shared and self.app is app and not (bound or self._schedule.closed)
 
     def _staff(self, caller: Caller) -> None:
         """Have one worker per slot; those that are too many leave by themselves."""
@@ -159,6 +184,8 @@ class AppRun:
     async def stop(self) -> None:
         """Send nothing more; give what is in flight ``DRAIN`` seconds."""
         self._schedule.close()
+        if self._lender is not None:
+            self._lender.close()
         for worker in self._workers - self._sending:
             worker.cancel()
         if self._sending:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import os
 import shlex
-import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from harvester import __version__
 from harvester.errors import Exit, HarvesterError, LocalError, UsageError, worst
-from harvester.escape import in_csv, in_json, safe
+from harvester.escape import in_csv, in_json
+from harvester.lines import columns, say
 from harvester.simulate import configure, play, simulation_options
-from harvester.terminal import columns
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help and errors come at once
     from harvester.job import Job
+    from harvester.pool import Pool
     from harvester.report import Result
     from harvester.store.verify import Verification
 
@@ -51,12 +52,6 @@ def run() -> int:
         say(traceback.format_exc())
         say("\nerror: this should not happen; please report it with the lines above")
         return Exit.UNEXPECTED
-
-
-def say(text: str) -> None:
-    """Print words for people."""
-    for line in text.split("\n"):
-        click.echo(safe(line), err=True)
 
 
 class _ExampleFirst(click.Command):
@@ -93,6 +88,7 @@ def main() -> None:
 @click.option("--output", type=PATH, metavar="DIR", help="Instead of the job file's `output`.")
 @click.option("--max-pages", type=click.IntRange(1), metavar="N", help="Stop after N pages of this run.")
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Stop after N calls of this run.")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="For limits that add up to more than one core.")
 @click.option("--repair", is_flag=True, help="Look for damage; fetch what is damaged again, and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="Every event.")
@@ -105,25 +101,40 @@ def run_(  # noqa: PLR0913 - one argument per option
     output: Path | None,
     max_pages: int | None,
     max_calls: int | None,
+    processes: int | None,
     repair: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
 ) -> int:
     """Mirror: continue an open snapshot, start the first one, or say how old the mirror is."""
+    from harvester import foreground  # noqa: PLC0415
     from harvester.harvest import Options, mirror  # noqa: PLC0415
 
     if fresh and repair:
         raise UsageError("--repair mends what is there, --fresh leaves it alone", hint="choose one of them")
     job = _load(job_file, output=output)
     options = Options(fresh=fresh, datasets=datasets, max_pages=max_pages, max_calls=max_calls, repair=repair)
-    result = _with_progress(
-        lambda events, interrupt: mirror(job, options, events=events, interrupt=interrupt), quiet=quiet, verbose=verbose
-    )
+    with _children(job, processes or job.run.processes) as pool:
+        result = foreground.with_progress(
+            lambda events, interrupt: mirror(job, options, events=events, interrupt=interrupt, pool=pool),
+            quiet=quiet,
+            verbose=verbose,
+        )
     if as_json:
         _print_json(result)
     _say_result(result, _run_command(job_file, datasets, output))
     return result.exit
+
+
+def _children(job: Job, processes: int) -> AbstractContextManager[Pool | None]:
+    """Make the processes that a run has beside this one."""
+    if processes == 1:
+        return nullcontext()
+    from harvester import foreground  # noqa: PLC0415
+    from harvester.child import fork  # noqa: PLC0415
+
+    return fork(job, processes, foreground.run)
 
 
 @main.command(example="harvester demo")
@@ -132,9 +143,12 @@ def run_(  # noqa: PLR0913 - one argument per option
 @JSON
 def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
     """Mirror a simulated dataset of each platform, verify it, and say what to do next. No key, no network."""
+    from harvester import foreground  # noqa: PLC0415
     from harvester.demo import demo as play  # noqa: PLC0415
 
-    shown = _with_progress(lambda events, interrupt: play(output, events, interrupt), quiet=quiet, verbose=False)
+    shown = foreground.with_progress(
+        lambda events, interrupt: play(output, events, interrupt), quiet=quiet, verbose=False
+    )
     if as_json:
         _print_json(shown.result)
     _say_result(shown.result, _command("demo", "--output", output))
@@ -155,12 +169,13 @@ def demo(*, output: Path, quiet: bool, as_json: bool) -> int:
 @JSON
 def check(job_file: Path, *, datasets: tuple[str, ...], as_csv: bool, as_json: bool) -> int:
     """Make one signed call per dataset: credentials, clock, page size, total, first row."""
+    from harvester import foreground  # noqa: PLC0415
     from harvester.check import check as look  # noqa: PLC0415
     from harvester.check import exit_of  # noqa: PLC0415
     from harvester.harvest import wanted  # noqa: PLC0415
 
     job = _load(job_file)
-    findings = _run(look(job, wanted(job, datasets)))
+    findings = foreground.run(look(job, wanted(job, datasets)))
     fields = ("dataset", "app", "state", "code", "page_size", "total", "clock_offset", "first_row")
     _print_table(fields, findings, as_csv=as_csv, as_json=as_json)
     for finding in findings:
@@ -188,12 +203,13 @@ def plan(
 
     What is read for that is kept, and not read again by `run`.
     """
+    from harvester import foreground  # noqa: PLC0415
     from harvester.harvest import Options, mirror  # noqa: PLC0415
     from harvester.plan import FIELDS, plans_of  # noqa: PLC0415
 
     job = _load(job_file, output=output)
     options = Options(datasets=datasets, plan=True)
-    result = _with_progress(
+    result = foreground.with_progress(
         lambda events, interrupt: mirror(job, options, events=events, interrupt=interrupt), quiet=quiet, verbose=False
     )
     found = plans_of(result)
@@ -333,8 +349,91 @@ def quota(job_file: Path, *, datasets: tuple[str, ...], set_used: int | None, as
 @click.option("--write-job", type=PATH, metavar="PATH", help="Write a job file that `run` can use at once.")
 def simulate(*, write_job: Path | None, **given: Any) -> int:  # noqa: ANN401 - whatever the options say
     """Play both platforms on loopback, as strict as the real ones, until interrupted."""
-    _run(play(configure(given), write_job))
+    from harvester import foreground  # noqa: PLC0415
+
+    foreground.run(play(configure(given), write_job))
     return Exit.OK
+
+
+@main.command(
+    example="harvester bench --rate-limit 300 --limit-kind nginx:5\n"
+    "harvester bench job.toml --dataset investors --calls 200"
+)
+@click.argument("job_file", metavar="[JOB]", required=False, type=PATH)
+@click.option("--dataset", "name", metavar="NAME", help="Whose first page is asked for; the first if not given.")
+@click.option("--url", metavar="URL", help="A gateway of your own on this machine, instead of the job file's address.")
+@click.option("--calls", type=click.IntRange(1), metavar="N", help="At most so many calls; needed for a platform.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="The same in seconds.")
+@click.option("--yes", is_flag=True, help="Do not ask before a platform is called.")
+@click.option("--plot", type=PATH, metavar="FILE.svg", help="Draw rates and latencies against the offered rate.")
+@JSON
+@simulation_options
+@click.pass_context
+def bench(  # noqa: PLR0913 - one argument per option
+    context: click.Context,
+    /,
+    *,
+    job_file: Path | None,
+    name: str | None,
+    url: str | None,
+    calls: int | None,
+    seconds: float | None,
+    yes: bool,
+    plot: Path | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401 - whatever the options of a simulation say
+) -> int:
+    """Measure what a gateway grants, how it counts, and what holds a harvest back.
+
+    Without JOB and --url a simulator is measured, which takes the options of `simulate`. A platform is offered no more
+    than its `rate_limit`, and only as many --calls or --seconds as you say.
+    """
+    from harvester import foreground  # noqa: PLC0415
+    from harvester.bench.command import measured  # noqa: PLC0415
+    from harvester.bench.measurement import Limits  # noqa: PLC0415
+    from harvester.bench.report import content, facts, sentence, svg, table  # noqa: PLC0415
+    from harvester.store.durable import explained  # noqa: PLC0415
+
+    config = None
+    if job_file is None and url is None:
+        config = configure(given)
+    elif meant := [key for key in given if context.get_parameter_source(key) is ParameterSource.COMMANDLINE]:
+        option = f"--{meant[0].replace('_', '-')}"
+        raise UsageError(f"{option} is for a simulator, and {job_file or url} is none", hint="leave one of them out")
+    job = None if job_file is None else _load(job_file)
+    report = measured(
+        config,
+        job,
+        name,
+        url,
+        Limits(calls=calls, seconds=seconds),
+        run=foreground.run,
+        agreed=yes or _agreed,
+        tell=say,
+    )
+    if isinstance(report, Exit):
+        say("stopped; nothing of it is kept")
+        return report
+    if as_json:
+        _print_json(content(report))
+    else:
+        for line in columns(table(report)) if report.steps else ():
+            click.echo(line)
+        click.echo("")
+        for line in columns(facts(report)):
+            click.echo(line)
+    if plot is not None:
+        with explained("write", plot):
+            plot.write_text(svg(report), encoding="utf-8")
+    say(f"\n{sentence(report)}" if report.exit is Exit.OK else f"error: {report.message}\n\nhint: {report.hint}")
+    return report.exit
+
+
+def _agreed(question: str) -> bool:
+    """Ask at a terminal whether a platform may be called."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} cannot be asked where there is no terminal; nothing was sent", hint="add --yes")
+    return click.confirm(question, err=True)
 
 
 # What commands share
@@ -349,49 +448,6 @@ def _load(path: Path, *, output: Path | None = None, secrets: bool = True, ids: 
     for warning in job.warnings:
         say(f"warning: {warning}")
     return replace(job, output=output.absolute()) if output else job
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed."""
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
-
-
-def _with_progress(
-    work: Callable[[Any, asyncio.Future[Exit]], Coroutine[Any, Any, T]], *, quiet: bool, verbose: bool
-) -> T:
-    """Run something that tells events, showing them; the first signal stops in order, the second at once."""
-    from harvester.events import Events  # noqa: PLC0415
-    from harvester.terminal import Progress  # noqa: PLC0415
-
-    async def watched() -> T:
-        loop = asyncio.get_running_loop()
-        interrupt: asyncio.Future[Exit] = loop.create_future()
-
-        def stop(code: Exit) -> None:
-            if interrupt.done():
-                os._exit(code)  # what is durable stays, whenever this happens
-            interrupt.set_result(code)
-            say("\nstopping: calls in flight may finish (at most 5 s); once more to leave at once")
-
-        def hang_up() -> None:  # the terminal is gone; the shell may say so too
-            if not interrupt.done():
-                stop(Exit.TERMINATED)
-
-        for number, code in ((signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)):
-            loop.add_signal_handler(number, stop, code)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
-            loop.add_signal_handler(signal.SIGHUP, hang_up)
-        events = Events()
-        with Progress(events, sys.stderr, quiet=quiet, verbose=verbose) as progress:
-            events.add(progress)
-            return await work(events, interrupt)
-
-    return _run(watched())
 
 
 def _say_result(result: Result, command: str) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from harvester import __version__
@@ -25,11 +25,12 @@ from harvester.frontier import EMPTY, FAILURE, End, Frontier
 from harvester.health import Health
 from harvester.keeper import Batch, Keeper
 from harvester.ledger import Ledger
-from harvester.model import About, Dataset, Kind, Page, Verdict
+from harvester.messages import Told
+from harvester.model import About, Dataset, Kind, Page, Verdict, page_digest
 from harvester.outlook import OUTER, Outlook, outlook
 from harvester.page_size import PageSize
-from harvester.second_reading import ROUNDS, SecondReading
-from harvester.shard import Compression, page_digest
+from harvester.second_reading import ROUNDS, Check, SecondReading
+from harvester.shard import Compression
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Kept, Snapshot
 
@@ -95,6 +96,7 @@ class DatasetRun:
         self._layout_size = 0
         self._guessed = False  # whether an answer looked like another charset than it said, or said none
         self._again = ReadAgain()
+        self._check: Check | None = None  # that an earlier run has begun
         self._rounds = 0
         self._mended = 0
         self._not_reread = 0  # pages of the second reading that could not be read when it mattered
@@ -186,7 +188,7 @@ class DatasetRun:
 
     def _take_over(self, kept: Iterable[Kept]) -> None:
         """Continue where the snapshot was left."""
-        snapshot, frontier, notes = self.snapshot, self.frontier, self.snapshot.notes
+        kept, snapshot, frontier, notes = list(kept), self.snapshot, self.frontier, self.snapshot.notes
         self._earlier_calls = notes.get("calls", 0)
         self._read = notes.get("read", {})
         frontier.echoes = notes.get("echoes")
@@ -199,6 +201,8 @@ class DatasetRun:
             frontier.restore_totals(tuple(totals), frontier.page_size)
         self._restore(kept, holes=set(notes.get("holes", [])))
         frontier.restore_beyond({int(page): how for page, how in notes.get("beyond", {}).items()})
+        if (check := notes.get("check")) and not kept:  # what is not sealed has come after it
+            self._check = convert(check, Check)
         if snapshot.end is not None:
             frontier.restore_end(End(snapshot.end["last"], snapshot.end["how"], tuple(snapshot.end["beyond"])))
         self.counts.kept = frontier.done
@@ -248,26 +252,30 @@ class DatasetRun:
         return kept is not None
 
     def _accept_first(self, number: int, page: Page) -> Page | None:
+        if not self._take_in(number, page):
+            return None
+        return page if not self.frontier.holes or number not in self.frontier.holes else _NOTHING
+
+    def _take_in(self, number: int, page: Page | Told) -> bool:
+        """Tell the frontier of an answer; return whether the page has to be kept."""
         frontier, size = self.frontier, self._size
         if number == 1 and page.rows:
             size.first(page.rows, page.size)
             self._layout_size = self._layout_size or max(page.rows, page.size or 0)
         elif page.rows and (why := size.changed(number, page.rows, page.size, mid_list=number < frontier.certain)):
             self._give_up(why)
-        digest, stated = page_digest(page.lines), self._stated(page)
-        kept = frontier.arrived(number, page.rows, digest, total=page.total, echo=stated)
+        stated = self._stated(page)
+        kept = frontier.arrived(number, page.rows, page.digest, total=page.total, echo=stated)
         if page.rows and number == frontier.witness:
             self.last_rows_page, self.last_rows = number, page.rows
         if frontier.too_many_holes:
             self._give_up(f"{len(frontier.holes):,} pages stayed empty although rows follow", moved=False)
         elif frontier.endless:
             self._give_up(f"the list does not end: page {number:,} still has rows of its own", moved=False)
-        if not kept:
-            return None
-        self.counts.pages += 1
-        return page if not frontier.holes or number not in frontier.holes else _NOTHING
+        self.counts.pages += kept
+        return kept
 
-    def _stated(self, page: Page) -> int | None:
+    def _stated(self, page: Page | Told) -> int | None:
         """Return the number that an answer says its page has, counted from 1."""
         return None if page.number is None else page.number - self.dataset.first_page + 1
 
@@ -280,11 +288,31 @@ class DatasetRun:
         if number == 1 and self.frontier.done > 1 and page.rows and 0 < self._size.rows != page.rows:
             self._give_up(f"page 1 has {page.rows:,} rows now, it had {self._size.rows:,} before")
         expected = self.snapshot.digest_of(number) or page_digest(b"")
-        same = page_digest(page.lines) == expected
+        same = page.digest == expected
         self.reading.arrived(number, same=same, rows=page.rows)
         if not same and page.rows and number in self.frontier.holes:
             self.frontier.holes.remove(number)
         return None if same or not page.rows or number > self.frontier.done else page
+
+    # -- pages that another process fetches ---------------------------------------------------------------------
+
+    @property
+    def lendable(self) -> bool:
+        """Whether whole shards may be fetched by other processes now."""
+        settled = self.reading is None and not self._rounds and not self.changing and self.frontier.first_done
+        return settled and not (self.finished or self.metered or self.planning or self.health.down)
+
+    def prepare(self) -> Callable[[], bool]:
+        """Return the work without which no other process may write shards: layout and charset become durable."""
+        return partial(self.keeper.prepare, self._batch())
+
+    def told(self, pages: Iterable[Told], at: datetime) -> None:
+        """Take in pages that another process keeps."""
+        self._answers[1:] = [at]
+        self.limited = 0
+        for page in pages:
+            if self._take_in(page.page, page):
+                self.counts.rows += page.rows
 
     def past_end(self, page: int, verdict: Verdict, *, final: bool) -> bool:
         """Tell whether a failure is taken for a sign that the list has ended.
@@ -348,6 +376,9 @@ class DatasetRun:
         end = self.frontier.end
         if end is None or not self.frontier.complete or self.planning or self.stopped:
             return False
+        if self.reading is not None and (missing := self.reading.missing):
+            self._put_off(missing)
+            return False
         reading = self._end_reading()
         if reading is not None:
             if not reading.changed or self._rounds == ROUNDS or reading.abandoned:
@@ -356,6 +387,17 @@ class DatasetRun:
             if not self._look_again(frozenset(reading.emptied)):
                 return True
         return self._read_again(max(1, end.last), calls)
+
+    def _put_off(self, missing: list[int]) -> None:
+        """Leave the rest of a check to a later run, as pages are that could not be read the first time."""
+        shown = ", ".join(f"{page:,}" for page in missing[:5]) + (f" and {len(missing) - 5:,} more" * bool(missing[5:]))
+        why = self.failures.get(missing[0], "")
+        self.stop = Stop(
+            exit=Exit.OPEN_PAGES,
+            message=f"all pages are here, but could not be read a second time: page{'s' if missing[1:] else ''} {shown}"
+            + (f"; {why}" if why else ""),
+            hint="run again: what is kept is not fetched again, but for the second reading",
+        )
 
     def _end_reading(self) -> SecondReading | None:
         """Note what the reading in progress has shown, whole or not; return it."""
@@ -380,12 +422,20 @@ class DatasetRun:
         sample = wanted if calls is None else min(wanted, calls if calls <= OUTER else calls - 1)
         if sample <= 0:
             return False
-        self._again = ReadAgain(seed=secrets.randbits(32), rounds=self._rounds, mended=self._mended)
+        earlier, self._check = self._check_left(), None
+        seed = secrets.randbits(32) if earlier is None else earlier.seed
+        self._again = ReadAgain(seed=seed, rounds=self._rounds, mended=self._mended)
         end, rest = self.frontier.end, None if calls is None else calls - sample
         edge = end is not None and end.how == EMPTY and end.last > 0 and rest != 0
         most = None if rest is None else rest - edge
-        self.reading = SecondReading(last, sample, self._again.seed, edge=edge, most=most)
+        self.reading = SecondReading(last, sample, seed, edge=edge, most=most, earlier=earlier)
         return True
+
+    def _check_left(self) -> Check | None:
+        """Return the check that this run can go on with, if any; pages that it fetched before are a reason not to."""
+        if self.reading is not None:
+            return self.reading.check
+        return None if self.counts.pages else self._check
 
     def _look_again(self, emptied: frozenset[int]) -> bool:
         """Have the frontier find the end once more, after pages have changed; return whether it is known already."""
@@ -476,7 +526,8 @@ class DatasetRun:
 
     def _notes(self) -> dict[str, Any]:
         """Return the notes on what the event loop changes."""
-        return {
+        check = self._check_left()
+        return ({} if check is None else {"check": to_builtins(check)}) | {
             "calls": self.calls,
             "read": self._read_between(),
             "totals": self.frontier.totals,

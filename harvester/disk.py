@@ -12,7 +12,7 @@ from harvester.errors import LocalError
 from harvester.store.durable import explained
 from harvester.writer import PENDING
 
-RESERVE: Final = 2 * PENDING
+RESERVE: Final = 4 * PENDING
 """Bytes that stay free: all that can be waiting for the disk, once in journals and once more in shards."""
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 

@@ -59,9 +59,9 @@ class Events:
         for sink in self._sinks:
             sink(event, facts)
 
-    def sum(self, event: str, dataset: str, code: str, text: str) -> None:
+    def sum(self, event: str, dataset: str, code: str, text: str, times: int = 1) -> None:
         """Count something that may happen many times a second; ``tick`` tells it."""
-        self._summed[event, dataset, code, text] += 1
+        self._summed[event, dataset, code, text] += times
 
     def tick(self) -> None:
         """Tell what was summed since the last tick, then that a second has passed."""

@@ -130,6 +130,33 @@ class Frontier:
             self._cursor += 1
         return None
 
+    def lend(self, length: int) -> range | None:
+        """Take a whole shard of ``length`` pages that somebody else asks for; None if there is none to be had.
+
+        It lies behind the one that is being asked for in sequence, none of its pages was asked for, and each is certain
+        to lie within the list. They are under way then, and so is the shard itself, until it is ``returned``.
+        """
+        if self.endless or not self.paged:
+            return None
+        limit = self._limit()
+        first = ((self._cursor - 1) // length + 1) * length + 1
+        while (last := first + length - 1) <= limit:
+            if self._states.untouched(first, last):
+                self._states.fill(first, last, ASKED)
+                self.in_flight += length + 1
+                return range(first, last + 1)
+            first += length
+        return None
+
+    def returned(self) -> None:
+        """Note that a shard which was lent is here, or given back, as a whole."""
+        self.in_flight -= 1
+        self._conclude()
+
+    def here(self, pages: range) -> bool:
+        """Tell whether every one of these pages has come, with rows."""
+        return self._states.count(DONE, pages[0], pages[-1]) == len(pages)
+
     def wanted(self, page: int) -> bool:
         """Tell whether a page is still worth a call: the end may have been found since it was chosen."""
         if page <= self._limit():

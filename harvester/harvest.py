@@ -27,6 +27,7 @@ from harvester.ledger import counted_calls
 from harvester.lifecycle import NAME_FORMAT, Published, choose, identity
 from harvester.model import App, Dataset
 from harvester.platforms import PLATFORMS
+from harvester.pool import Pool
 from harvester.repair import RepairRun
 from harvester.report import DatasetResult, Result, render
 from harvester.schedule import Budget
@@ -55,6 +56,7 @@ async def mirror(
     *,
     events: Events | None = None,
     interrupt: asyncio.Future[Exit] | None = None,
+    pool: Pool | None = None,
 ) -> Result:
     """Mirror the datasets of a job: continue what is open, start what is missing, publish what is complete.
 
@@ -63,6 +65,7 @@ async def mirror(
         options: of this run.
         events: told of everything as it happens.
         interrupt: set it to ``Exit.INTERRUPTED`` or ``Exit.TERMINATED`` to stop in order.
+        pool: processes that may fetch whole shards, made before the event loop; none is left when this returns.
 
     Raises:
         HarvesterError: the run as a whole cannot begin.
@@ -83,7 +86,7 @@ async def mirror(
             demand_room(job.output, runs)
         for run in runs:
             events.counts[run.dataset.name] = run.counts
-        await _work(job, runs, options, events, interrupt)
+        await _work(job, runs, options, events, interrupt, pool)
         results |= {run.dataset.name: _result(run) for run in runs}
         ended = datetime.now(UTC)
         result = Result(
@@ -206,11 +209,12 @@ async def _work(
     options: Options,
     events: Events,
     interrupt: asyncio.Future[Exit] | None,
+    pool: Pool | None,
 ) -> None:
     """Let one crew per app work; see to it that everything that arrived is durable, however it ends."""
     budget = Budget(options.max_pages, _least(options.max_calls, job.run.max_calls))
     writer = Writer()
-    crews = _crews(job, runs, budget, events, writer)
+    crews = _crews(job, runs, budget, events, writer, pool)
     try:
         async with asyncio.TaskGroup() as background:
             tasks = [
@@ -218,6 +222,8 @@ async def _work(
                 background.create_task(_ticks(events)),
                 background.create_task(_watch_disk(job.output, runs, crews)),
             ]
+            if pool is not None:
+                tasks.append(background.create_task(pool.listen()))
             if interrupt is not None:
                 tasks.append(background.create_task(_obey(interrupt, runs, crews)))
             async with asyncio.TaskGroup() as group:
@@ -234,6 +240,8 @@ async def _work(
                 run.stop = Stop(exit=error.exit, message="; ".join([error.message, *error.causes]), hint=error.hint)
     finally:
         events.tick()
+        if pool is not None:
+            pool.end()
         writer.stop()
         for run in runs:
             run.snapshot.close()
@@ -265,7 +273,9 @@ def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _crews(job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events, writer: Writer) -> list[AppRun]:
+def _crews(
+    job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events, writer: Writer, pool: Pool | None
+) -> list[AppRun]:
     members: dict[str, tuple[App, list[DatasetRun]]] = {}
     for run in runs:
         members.setdefault(run.dataset.app.name, (run.dataset.app, []))[1].append(run)
@@ -279,6 +289,7 @@ def _crews(job: Job, runs: Sequence[DatasetRun], budget: Budget, events: Events,
             writer=writer,
             reread=job.rereaders.get(app.name),
             most=calls_possible(len(members), len(runs)),
+            pool=None if any(isinstance(run, RepairRun) for run in of_app) else pool,
         )
         for app, of_app in members.values()
     ]

@@ -108,6 +108,24 @@ class Keeper:
         if batch.seal:
             self._seal(batch.certain, batch.last)
 
+    def prepare(self, batch: Batch) -> bool:
+        """Commit, and make durable what other processes rely on; return whether they may write shards now."""
+        self.commit(batch)
+        if self.snapshot.layout is None:
+            return False
+        self.snapshot.save()
+        return True
+
+    def record(self, entry: ShardEntry, records: bytes) -> None:
+        """Take over a shard that another process has sealed."""
+        self.snapshot.record(entry, records)
+
+    def adopt(self, shard: int) -> None:
+        """Take over what another process has left of a shard."""
+        for kept in self.snapshot.adopt(shard):
+            self._open[kept.page] = kept.rows, ()
+        self._touched.add(shard)
+
     def settle(self, batch: Batch, end: dict[str, Any]) -> None:
         """Commit, and bring the snapshot into the form that an end asks for: every shard sealed."""
         self.commit(batch)

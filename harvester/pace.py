@@ -81,6 +81,11 @@ class Pacer:
         """Calls per second at present."""
         return self._rate.value
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes keep to the same limit, or there is none."""
+        return self._slots is not None or isinf(self._rate.value)
+
     def close(self) -> None:
         """Let go of what is shared."""
         if self._slots is not None:

@@ -54,6 +54,13 @@ class PageStates:
             return page if page <= last else 0
         return min((page for page, known in self._far.items() if known == state and first <= page <= last), default=0)
 
+    def untouched(self, first: int, last: int) -> bool:
+        """Tell whether no page from ``first`` to ``last`` was ever asked for."""
+        near = self._near[first : last + 1]
+        return near.count(UNASKED) == len(near) and not any(
+            first <= page <= last and state != UNASKED for page, state in self._far.items()
+        )
+
     def all(self, state: int) -> Iterator[int]:
         """Yield the pages in a state that is not ``UNASKED``, in order."""
         page = self._near.find(state, 1)

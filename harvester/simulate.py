@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-import signal
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -60,6 +58,13 @@ _OPTIONS: Final = (
         default=0.0,
         metavar="SECONDS",
         help="More latency per 1,000 of the page number.",
+    ),
+    click.option(
+        "--bandwidth",
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="BYTES",
+        help="Of answers' bodies per second, over all connections together; 0: no bound.",
     ),
     click.option("--quota", default="", metavar="N/day|N/month", help="Calls of each interface or method per app."),
     click.option(
@@ -149,7 +154,10 @@ def _faults(texts: Sequence[str]) -> tuple[Fault, ...]:
 
 async def play(config: Config, write_job: Path | None) -> None:
     """Serve until SIGINT or SIGTERM: the address to standard output, what is served to standard error."""
-    from harvester.simulator import serve  # noqa: PLC0415 - see above
+    import asyncio  # noqa: PLC0415 - see above
+    import signal  # noqa: PLC0415
+
+    from harvester.simulator import serve  # noqa: PLC0415
 
     def ready(simulator: Simulator) -> None:
         click.echo(simulator.url)

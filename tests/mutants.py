@@ -1,20 +1,21 @@
 """Break the order of writing on purpose, one place at a time, and see that a test notices: ``python tests/mutants.py``.
 
-Of everything that writes (the store, the ledger) each sync, each rename and each lock is left out in turn, and each two
-neighbouring steps of writing change places. A mutant is made in a copy of the project, in which the tests of durability
-run until one fails. A mutant that survives means that something could be lost and nobody would see: the exit code is 1.
+Of everything that writes (the store, the ledger, the slots) each sync, each rename and each lock is left out in turn,
+and each two neighbouring steps of writing change places. A mutant is made in a copy of the project, in memory where the
+system has such a place; there the tests of durability run until one fails, those of the changed module first. A mutant
+that survives means that something could be lost and nobody would see: the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
 import queue
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,15 +26,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from model_fs import memory
+
 ROOT: Final = Path(__file__).resolve().parent.parent
-STORE_TESTS: Final = ("tests/test_crash_power.py", "tests/test_crash_starts.py", "tests/test_store_*.py")
-LEDGER_TESTS: Final = ("tests/test_crash_ledger.py", "tests/test_ledger.py")
+STORE_TESTS: Final = ("tests/test_crash_power.py", "tests/test_store_*.py", "tests/test_crash_starts.py")
+TESTS: Final = {
+    "ledger": ("tests/test_ledger.py", "tests/test_crash_ledger.py"),
+    "slots": ("tests/test_slots.py",),
+}
+"""Of the modules outside the store."""
 TIMEOUT: Final = 600.0  # seconds; a mutant that hangs is noticed too
 
 SYNCS: Final = {"sync", "fsync", "fdatasync"}
 RENAMES: Final = {"rename"}
 LOCKS: Final = {"flock"}
-WRITES: Final = {"write", "pwrite", "ftruncate", "unlink", "mkdir", "symlink", "rmtree"} | SYNCS | RENAMES
+WRITES: Final = {"write", "pwrite", "ftruncate", "unlink", "mkdir", "symlink", "link", "rmtree"} | SYNCS | RENAMES
 NOT_OURS: Final = {"add", "append", "cut", "replace", "update"}
 """Names that lists, strings, and functions that only read have too; they count where the receiver is one of ours."""
 NOT_WRITING: Final = {"open", "close"}
@@ -47,7 +54,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "snapshot Snapshot.recover: without self._folder.sync()": _SAVING_SYNCS,
     "snapshot Snapshot.recover: self._folder.sync()  BEFORE  for name in self._folder.names():": _SAVING_SYNCS,
     "snapshot Snapshot.recover: self._save()  BEFORE  self._folder.sync()": _SAVING_SYNCS,
-    "snapshot Snapshot.recover: if self.layout is not None:  BEFORE  self._drop_leftovers()": (
+    "snapshot Snapshot.recover: if self.layout is not None:  BEFORE  self._drop_leftovers(strangers_too=repair)": (
         "a journal that is left over is deleted, or replaced when its shard is taken apart"
     ),
     "snapshot Snapshot._settle: with Folder(self.path.resolve().parent) as above:  BEFORE  self._folder.sync()": (
@@ -62,6 +69,9 @@ EQUIVALENT: Final[dict[str, str]] = {
     "filling Filling._reopen: self._save()  BEFORE  self._folder.unlink(PACKAGE)": _PACKAGE_UNREAD,
     "folder DatasetFolder.lock: make_folder(self.path)  BEFORE  make_folder(self.path.parent)": (
         "both sync the folder above, and nothing is promised before both have"
+    ),
+    "folder DatasetFolder.lock: self._end_publication()  BEFORE  self._drop_drafts()": (
+        "a draft is never the published snapshot, and the next process does what one that was stopped has not done"
     ),
     "filling Filling.set_end: self._drop_leftovers()  BEFORE  if self.layout is not None:": _END_KNOWN,
     "filling Filling.set_end: for journal in self._journals.values():  BEFORE  self._drop_leftovers()": _END_KNOWN,
@@ -86,7 +96,10 @@ class Verdict(NamedTuple):
 
 
 def called(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield receiver and name of every call in a piece of source, functions defined in it left out."""
+    """Yield receiver and name of every call in a piece of source, also of those put off by ``partial``.
+
+    Functions defined in it are left out.
+    """
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             continue
@@ -95,6 +108,8 @@ def called(node: ast.AST) -> Iterator[tuple[str, str]]:
                 yield ast.unparse(inner.func.value), inner.func.attr
             elif isinstance(inner.func, ast.Name):
                 yield "", inner.func.id
+                if inner.func.id == "partial" and isinstance(inner.args[0], ast.Attribute):
+                    yield ast.unparse(inner.args[0].value), inner.args[0].attr
         yield from called(inner)
 
 
@@ -152,11 +167,10 @@ def left_out(tree: ast.Module) -> Iterator[str]:
         for suite in suites(function):
             for place, statement in enumerate(suite):
                 if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-                    target = statement.value.func
-                    call = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
                     if "LOCK_UN" in short(statement):
                         continue
-                    if call in SYNCS | RENAMES | LOCKS or "FULLFSYNC" in short(statement):
+                    calls = {call for _, call in called(statement)}
+                    if calls & (SYNCS | RENAMES | LOCKS) or "FULLFSYNC" in short(statement):
                         suite[place] = ast.Pass()
                         yield f"{name}: without {short(statement)}"
                         suite[place] = statement
@@ -187,8 +201,9 @@ def swapped(tree: ast.Module, writers: set[str]) -> Iterator[str]:
 
 def mutants(root: Path) -> Iterator[Mutant]:
     """Yield every mutant of a project."""
-    paths = [*sorted((root / "harvester" / "store").glob("*.py")), root / "harvester" / "ledger.py"]
-    trees = {path: ast.parse(path.read_text()) for path in paths if path.exists()}
+    package = root / "harvester"
+    paths = [*sorted((package / "store").glob("*.py")), *(package / f"{name}.py" for name in TESTS)]
+    trees = {path: ast.parse(path.read_text()) for path in paths}
     writers = writers_of(list(trees.values()))
     for path, tree in trees.items():
         module = str(path.relative_to(root))
@@ -209,16 +224,21 @@ def copied(target: Path) -> Path:
 
 
 def tests_of(module: str) -> tuple[str, ...]:
-    """Return the patterns of the tests that have to notice a change of a module."""
-    return LEDGER_TESTS if module.endswith("ledger.py") else STORE_TESTS
+    """Return the patterns of the tests that have to notice a change of a module, the quickest to notice it first."""
+    stem = Path(module).stem
+    return TESTS.get(stem) or (f"tests/test_store_{stem}.py", *STORE_TESTS)
 
 
 def run_tests(project: Path, patterns: tuple[str, ...]) -> str:
     """Run the tests of durability in a copy until one fails; return its name, empty if none does."""
-    tests = [str(test.relative_to(project)) for pattern in patterns for test in sorted(project.glob(pattern))]
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    found = (str(test.relative_to(project)) for pattern in patterns for test in sorted(project.glob(pattern)))
+    options = ("-x", "-q", "-n", "0", "--no-header", "-p", "no:cacheprovider")
+    command = [sys.executable, "-B", "-m", "pytest", *options, *dict.fromkeys(found)]
+    place = os.environ | {"TMPDIR": str(project)}
     try:
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=TIMEOUT, check=False)  # noqa: S603 - our own tests
+        done = subprocess.run(  # noqa: S603 - our own tests
+            command, cwd=project, env=place, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
         return "(no end)"
     if done.returncode == 0:
@@ -247,32 +267,37 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the mutants, try none")
     parser.add_argument("--only", default="", metavar="TEXT", help="try those whose words hold this")
     options = parser.parse_args()
-    chosen = [mutant for mutant in mutants(ROOT) if options.only in mutant.words]
-    if options.list:
-        print(*(mutant.words for mutant in chosen), f"{len(chosen)} mutants", sep="\n")
-        return 0
     survivors: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+    stale: set[str] = set()
+    with memory() as folder, ThreadPoolExecutor(2) as pool:
         projects: queue.Queue[Path] = queue.Queue()
-        for number in range(2):
-            projects.put(copied(Path(folder) / str(number)))
-        for tests in sorted({tests_of(mutant.module) for mutant in chosen}):
-            project = projects.get()
-            if killer := run_tests(project, tests):
+        copies = [copied(folder / str(number)) for number in range(2)]
+        chosen = [mutant for mutant in mutants(copies[0]) if options.only in mutant.words]
+        chosen.sort(key=lambda mutant: mutant.words in EQUIVALENT)  # they take longest
+        if options.list:
+            print(*(mutant.words for mutant in chosen), f"{len(chosen)} mutants", sep="\n")
+            return 0
+        for killer in pool.map(run_tests, copies, [STORE_TESTS, sum(TESTS.values(), ())]):
+            if killer:
                 print(f"without any change {killer} fails: nothing can be said of any mutant")
                 return 1
+        for project in copies:
             projects.put(project)
         for mutant, killer, seconds in pool.map(partial(judge, projects=projects), chosen):
             reason = EQUIVALENT.get(mutant.words)
             if not killer and reason is None:
                 survivors.append(mutant.words)
+            if killer and reason is not None:
+                stale.add(f"{mutant.words}: it is noticed")
             result = killer or ("SURVIVED" if reason is None else f"equivalent: {reason}")
             print(f"{seconds:6.1f} s  {mutant.words}\n          {result}", flush=True)
-    unknown = EQUIVALENT.keys() - {mutant.words for mutant in chosen} if not options.only else set()
-    for words in unknown:
-        print(f"listed as equivalent, and there is no such mutant: {words}")
+    if not options.only:
+        stale |= {
+            f"{words}: there is no such mutant" for words in EQUIVALENT.keys() - {mutant.words for mutant in chosen}
+        }
+    print(*(f"wrongly listed as equivalent: {words}" for words in sorted(stale)), sep="\n")
     print(f"{len(chosen)} mutants, {len(survivors)} survived", *survivors, sep="\n")
-    return 1 if survivors or unknown else 0
+    return 1 if survivors or stale else 0
 
 
 if __name__ == "__main__":

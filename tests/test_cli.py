@@ -41,7 +41,7 @@ from harvester.simulator import (
 from harvester.status import State
 
 T = TypeVar("T")
-COMMANDS = ("run", "check", "plan", "status", "verify", "quota", "demo", "simulate")
+COMMANDS = ("run", "check", "plan", "status", "verify", "quota", "bench", "demo", "simulate")
 
 
 class Said(NamedTuple):

@@ -16,6 +16,7 @@ from harvester.dataset_run import DatasetRun, Stop
 from harvester.errors import Exit, UsageError
 from harvester.frontier import Frontier
 from harvester.health import Health
+from harvester.keeper import Keeper
 from harvester.ledger import Ledger
 from harvester.lifecycle import Published, choose, held_snapshot, identity
 from harvester.model import App, Dataset, Kind, Page, Secret, Verdict
@@ -89,6 +90,18 @@ def mirror(run: DatasetRun, answer: Answer, calls: int | None = None) -> None:
     while run.frontier.complete and not run.stopped and phase(run, calls):
         walk(run, answer)
     run.concluded = True
+    run.last_batch()()
+
+
+def check_without(run: DatasetRun, lost: list[int]) -> None:
+    """Let all pages of a second reading of nine pages come but these, and end the run."""
+    while (number := run.pages.next()) is not None:
+        if number in lost:
+            run.failures[number] = "HTTP 200 - no JSON"
+            run.pages.leave_open(number)
+        else:
+            run.accept(number, list_of(9)(number), NOW)
+    assert not phase(run)
     run.last_batch()()
 
 
@@ -238,7 +251,7 @@ def test_a_stop_keeps_everything_and_publishes_nothing(begin: Begin) -> None:
 
 @pytest.mark.parametrize("phases", [0, 1], ids=["before the second reading", "in the midst of it"])
 def test_a_complete_walk_is_not_judged_when_stopped(begin: Begin, phases: int) -> None:
-    """All pages may be here when the word to stop comes; the next run only reads them again, all of them."""
+    """All pages may be here when the word to stop comes; the next run only reads again what was not read again yet."""
     run = begin()
     walk(run, list_of(3))
     for _ in range(phases):
@@ -254,11 +267,112 @@ def test_a_complete_walk_is_not_judged_when_stopped(begin: Begin, phases: int) -
     assert later.frontier.complete
     assert later.pages.next() is None
     assert phase(later)
-    assert sorted(walk(later, list_of(3))) == [1, 2, 3, 4]
+    assert sorted(walk(later, list_of(3))) == [1, 2, 3, 4][phases:]
     assert not phase(later)
     later.last_batch()()
     assert later.published
     assert read_again(later).pages == 3
+    assert "check" not in json.loads((later.snapshot.path / "datapackage.json").read_bytes())["harvester"]["notes"]
+
+
+def test_a_check_is_gone_on_with_run_after_run(begin: Begin) -> None:
+    """Also by one that is stopped before it comes to it, and with the seed that the certificate names."""
+    asked, seeds = [], set()
+    for answers in (2, 0, 3, 1):
+        run = begin()
+        if not run.frontier.complete:
+            walk(run, list_of(9))
+        if answers:
+            assert phase(run)
+            for _ in range(answers):
+                number = run.pages.next()
+                assert number is not None
+                asked.append(number)
+                run.accept(number, page(number), NOW)
+        run.stop = Stop(exit=Exit.REFUSED, message="refused")
+        run.last_batch()()
+        seeds.add(run.snapshot.notes["check"]["seed"])
+    run = begin()
+    mirror(run, list_of(9))
+    assert run.published
+    assert asked == [1, 9, 2, 3, 4, 5]
+    assert run.counts.calls == 5 - 1  # pages 6, 7, 8 and 10
+    assert {read_again(run).seed} == seeds
+    assert (read_again(run).pages, read_again(run).changed) == (9, 0)
+
+
+@pytest.mark.parametrize(("lost", "words"), [([9], "page 9"), ([10], "page 10"), ([1, 4, 10], "pages 1, 4, 10")])
+def test_a_check_that_misses_pages_is_for_a_later_run(begin: Begin, lost: list[int], words: str) -> None:
+    """They may only fail for the moment: nothing is judged without them, and nothing has to be fetched anew."""
+    run = begin()
+    walk(run, list_of(9))
+    assert phase(run)
+    check_without(run, lost)
+    assert run.stop is not None
+    assert run.stop.exit is Exit.OPEN_PAGES
+    assert run.stop.message == f"all pages are here, but could not be read a second time: {words}; HTTP 200 - no JSON"
+    assert run.keeper.certificate is None
+    later = begin()
+    mirror(later, list_of(9))
+    assert later.published
+    assert later.counts.calls == {1: 10, 9: 9, 10: 1}[lost[0]]  # from there on: 1, 9, 2 to 8, 10
+    assert (read_again(later).pages, read_again(later).unread) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict", "words"), [(4, "likely", "only 8 of 9 pages"), (10, "not proven", "1 page that may")]
+)
+def test_a_page_that_fails_in_two_runs_is_left(begin: Begin, lost: int, verdict: str, words: str) -> None:
+    """Else nothing would ever be published; the verdict says what is missing."""
+    run = begin()
+    walk(run, list_of(9))
+    for again in (False, True):
+        assert phase(run)
+        check_without(run, [lost])
+        assert (run.keeper.certificate is not None) is again
+        if not again:
+            run = begin()
+    assert run.keeper.certificate is not None
+    assert run.keeper.certificate.verdict == verdict
+    assert words in reasons(run)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_check_is_not_gone_on_with_once_pages_are_newer(
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: bool,  # noqa: FBT001 - both
+) -> None:
+    """Pages that were read again before others came cannot vouch for these, also if nobody noted that they came."""
+    run = begin()
+    walk(run, list_of(5))
+    assert phase(run)
+    for _ in range(4):
+        number = run.pages.next()
+        assert number is not None
+        run.accept(number, page(number), NOW)
+    run.stop = Stop(exit=Exit.REFUSED, message="refused")
+    run.last_batch()()
+    (run.snapshot.path / "part-00001.jsonl").unlink()
+    with Snapshot.open(run.snapshot.path) as snapshot:
+        snapshot.recover(repair=True)
+        assert snapshot.notes["check"]["same"] == 4
+    later = begin()
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(Keeper, "_seal", lambda *_: None)
+            assert walk(later, list_of(5)) == [3, 4]
+            later.batch()()
+        later.snapshot.close()
+        later = begin()
+        assert later.frontier.complete
+    else:
+        assert walk(later, list_of(5)) == [3, 4]
+    assert phase(later)
+    assert sorted(walk(later, list_of(5))) == [1, 2, 3, 4, 5, 6]
+    assert not phase(later)
+    later.last_batch()()
+    assert later.published
 
 
 def test_what_is_not_proven_is_kept_and_held_back(begin: Begin, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from harvester import health, retries
+from harvester import health, rate, retries
 from harvester.errors import Exit
 from harvester.harvest import Options, mirror
 from harvester.job import Job
@@ -191,7 +191,7 @@ async def test_a_share_of_the_calls(
     tmp_path: Path, fault: Fault, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every fault, one call in a hundred and one in ten of more than 2,000."""
-    size, most_runs = LARGE, 1
+    size, most_runs = LARGE, 10 if fault.kind in STOPS_IF_IT_LASTS else 1
     if fault.kind in OF_THE_PORT:
         # Each takes all calls under way along and looks like the end of the host, so one page can fail often. With
         # one repetition a second, and one look at the host every three, that would be a matter of hours.
@@ -200,10 +200,13 @@ async def test_a_share_of_the_calls(
         monkeypatch.setattr(health, "BACKOFF_CAP", 0.5)
         size = LARGE._replace(concurrency=4, attempts=1000)
     if fault.kind in STOPS:
-        # A second reading begins anew with every run, so a long one would never come to its end.
-        size, most_runs = LARGE._replace(recheck=5, concurrency=4), 1000
+        size, most_runs = LARGE._replace(concurrency=4), 1000
     if fault.kind == "503":
-        size = LARGE._replace(recheck=5)  # each is taken for a limit, so that hardly ten calls a second are left
+        # Each is taken for a limit, so that the pace would settle near four calls a second.
+        size = LARGE._replace(recheck=5)
+        monkeypatch.setattr(rate, "SOON", 0.1)
+        monkeypatch.setattr(rate, "SOON_RISE", 1.0)
+        monkeypatch.setattr(rate, "RISE_EVERY", 0.1)
     found = await compared(tmp_path, size, Fault(fault.kind, share, early=fault.early), most_runs=most_runs)
     show(fault, f"{share:.0%}", size, found)
     assert size.pages >= 2_000

@@ -19,11 +19,15 @@ ROOT: Final = Path(harvester.__file__).parent
 LAYERS: Final = """
 __main__
 cli
-demo simulate
+bench.command demo simulate
 harvester
-check harvest plan quota
+check harvest bench.measurement plan quota foreground
+bench.short_harvest bench.simulator_process
+bench.scratch
+child
 app_run disk repair
-dataset_run
+pool block
+dataset_run bench.load
 keeper status store.verify
 lifecycle recount
 store.snapshot
@@ -32,10 +36,16 @@ store.contents store.recovery
 store.folder store.journal store.sealed store.package store.keys
 store.checkpoint store.index
 store.shardfile ledger
-store.durable
+store.durable store.cores
 store
 terminal report writer
-outlook
+lines
+outlook bench.report
+bench.probing
+bench.counting
+bench.ramp
+bench.offering bench.diagnosis
+bench
 attempt events
 schedule send
 job
@@ -43,10 +53,10 @@ job.file
 job.apps
 job.credentials job.schema
 job.rules
-pace room route
+pace room route exchange deadline nonces messages
 platforms
 platforms.wuhan platforms.sipop
-platforms.status
+platforms.status plain
 envelope frontier health clock certificate rate slots concurrency shard call_counts retries shortage
 charset literals body second_reading page_size edge
 page_states
@@ -67,11 +77,19 @@ PURE: Final = {
     "page_size",
     "second_reading",
     "outlook",
+    "bench.offering",
+    "bench.ramp",
+    "bench.probing",
+    "bench.counting",
+    "bench.diagnosis",
+    "bench.report",
     "rate",
     "concurrency",
     "retries",
     "shortage",
     "envelope",
+    "plain",
+    "messages",
     "charset",
     "literals",
     "call_counts",
@@ -157,14 +175,14 @@ def test_pure_modules_import_nothing_that_waits_or_looks(name: str) -> None:
 
 
 def test_one_module_each_talks_to_the_network() -> None:
-    """The client's half of aiohttp is imported by one module, the server's by the simulator."""
+    """The client's half of aiohttp is imported by the two modules that send, the server's by the simulator."""
     client: set[str] = set()
     server: set[str] = set()
     for name, path in SOURCES.items():
         for module, found in imported(path.read_text()):
             if module.split(".")[0] == "aiohttp":
                 (server if "web" in {found, *module.split(".")} else client).add(name)
-    assert client == {"send"}
+    assert client == {"send", "exchange"}
     assert server
     assert {name.split(".")[0] for name in server} == {"simulator"}
 

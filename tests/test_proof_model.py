@@ -159,6 +159,9 @@ def mirrored(
     else:
         run = begin(folder, **options)
         drive(run, portal, random, window, calls=calls)
+        if run.stop is not None and run.stop.exit is Exit.OPEN_PAGES:  # pages that could not be read a second time
+            run = begin(folder, **options)
+            drive(run, portal, random, window, calls=calls)
     certificate = run.keeper.certificate
     reasons = "" if certificate is None else "; ".join(certificate.reasons)
     if certificate is not None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvester.certificate import CONFIDENCE, share_below
-from harvester.second_reading import FULL, SecondReading
+from harvester.second_reading import FULL, SPARE, Check, SecondReading
 
 
 def play(
@@ -163,6 +163,67 @@ def test_a_page_given_up_is_not_checked_and_does_not_hold_up_the_rest() -> None:
     assert reading.next() == 2, "now everything else"
 
 
+def test_another_page_is_checked_in_place_of_one_given_up() -> None:
+    """So the check is as large as it was to be; but only a few, or the sample would no longer be random."""
+    check = play(SecondReading(10_000, FULL, seed=3))
+    reading = SecondReading(10_000, FULL, seed=3)
+    spares = FULL // SPARE
+    lost, asked = set(check[2 : 4 + spares]), []
+    while (page := reading.next()) is not None:
+        asked.append(page)
+        if page in lost:
+            reading.leave_open(page)
+        else:
+            reading.arrived(page, same=True, rows=20)
+    assert asked[:FULL] == check
+    assert len(set(asked)) == len(asked) == FULL + spares
+    assert len(lost) == spares + 2
+    assert (reading.checked, reading.unread) == (FULL - 2, 0)
+    assert set(reading.missing) < lost
+    assert len(reading.missing) == 2
+
+
+@pytest.mark.parametrize("given_up", [1, 10_000, 10_001])
+def test_nothing_stands_for_the_first_and_the_last_page(given_up: int) -> None:
+    """They show what no other page does."""
+    reading = SecondReading(10_000, FULL, seed=3, edge=True)
+    asked = 0
+    while (page := reading.next()) is not None:
+        asked += 1
+        if page == given_up:
+            reading.leave_open(page)
+        else:
+            reading.arrived(page, same=True, rows=20)
+    assert asked == FULL + 1
+    assert (reading.checked, reading.unread) == ((FULL, 1) if given_up > 10_000 else (FULL - 1, 0))
+    assert reading.missing == [given_up]
+    assert reading.check is not None
+    later = SecondReading(10_000, FULL, seed=3, edge=True, earlier=reading.check)
+    assert given_up in play(later)
+    assert (later.checked, later.missing) == (FULL, [])
+    in_vain = SecondReading(10_000, FULL, seed=3, edge=True, earlier=reading.check)
+    while (page := in_vain.next()) is not None:
+        in_vain.leave_open(page)
+    assert in_vain.missing == [], "it would be the same in every run"
+
+
+def test_where_everything_is_read_again_a_page_given_up_is_too() -> None:
+    """What has left a page that has changed may have come to this one; if it fails again, that is said."""
+    reading = SecondReading(6, 6, seed=3)
+    assert [reading.next() for _ in range(6)] == [1, 6, 2, 3, 4, 5]
+    reading.leave_open(3)
+    for page in (1, 2, 4, 6):
+        reading.arrived(page, same=True, rows=20)
+    reading.arrived(5, same=False, rows=20)
+    assert (reading.checked, reading.changed, reading.unread) == (5, 1, 0)
+    assert reading.next() == 3
+    assert reading.next() is None
+    reading.leave_open(3)
+    assert reading.unread == 1
+    assert reading.missing == [], "it is too late for that"
+    assert reading.exhausted
+
+
 def test_pages_that_would_have_shown_more_and_could_not_be_read_are_counted() -> None:
     """Those that are mended, and the one after the last; of the check itself ``checked`` tells."""
     reading = SecondReading(5, 2, seed=3, edge=True)
@@ -207,6 +268,99 @@ def test_whether_it_is_exhausted_can_be_asked_at_any_time() -> None:
 def test_page_1_is_its_witness() -> None:
     """Whatever is read again has a first page."""
     assert SecondReading(10, 10, seed=3).witness == 1
+
+
+# -- across runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_check_is_gone_on_with() -> None:
+    """What was the same is not read once more, up to the first page that is not in."""
+    whole = play(SecondReading(50, 9, seed=3, edge=True))
+    reading = SecondReading(50, 9, seed=3, edge=True)
+    begun = reading.check
+    assert begun is not None
+    assert begun.same == 0
+    for page in [reading.next() for _ in range(5)]:
+        if page not in {None, whole[3]}:
+            reading.arrived(page or 0, same=True, rows=20)
+    assert reading.check == Check(seed=3, pages=begun.pages, same=3)
+    later = SecondReading(50, 9, seed=3, edge=True, earlier=reading.check)
+    assert later.checked == 3
+    assert later.check == reading.check
+    assert play(later) == whole[3:]
+    assert (later.checked, later.changed) == (9, 0)
+    assert later.check is None, "nothing is left of it"
+
+
+def test_what_an_earlier_run_has_read_is_read_again_once_something_has_changed() -> None:
+    """It may have changed since."""
+    whole = play(SecondReading(50, 9, seed=3, edge=True))
+    reading = SecondReading(50, 9, seed=3, edge=True)
+    for page in [reading.next() for _ in range(4)]:
+        reading.arrived(page or 0, same=True, rows=20)
+    later = SecondReading(50, 9, seed=3, edge=True, most=45, earlier=reading.check)
+    asked = play(later, {*whole[2:4], whole[6]})
+    assert asked[:6] == whole[4:]
+    assert sorted(asked) == list(range(1, 52))
+    assert (later.checked, later.changed, later.mended) == (9, 1, 3)
+    tight = SecondReading(50, 9, seed=3, edge=True, most=44, earlier=reading.check)
+    assert len(play(tight, {whole[6]})) == 6
+    assert tight.abandoned
+
+
+@pytest.mark.parametrize(
+    ("last", "sample", "seed", "edge"), [(51, 9, 3, True), (50, 8, 3, True), (50, 9, 4, True), (50, 9, 3, False)]
+)
+def test_a_check_of_other_pages_begins_anew(last: int, sample: int, seed: int, edge: bool) -> None:  # noqa: FBT001 - from the table
+    """However far the other one had come."""
+    reading = SecondReading(50, 9, seed=3, edge=True)
+    reading.arrived(reading.next() or 0, same=True, rows=20)
+    assert reading.check is not None
+    assert reading.check.same == 1
+    later = SecondReading(last, sample, seed, edge=edge, earlier=reading.check)
+    assert len(play(later)) == sample + edge
+    assert later.checked == sample
+
+
+def test_a_check_that_cannot_be_gone_on_with() -> None:
+    """One that has found a change, and one that was cut short because it has to do as it is."""
+    changed, cut = SecondReading(50, 9, seed=3), SecondReading(50, 9, seed=3)
+    for reading in (changed, cut):
+        reading.arrived(reading.next() or 0, same=reading is cut, rows=20)
+    cut.leave_open(cut.next() or 0)
+    assert cut.missing == [50]
+    cut.cut_short()
+    assert changed.check is cut.check is None
+    assert cut.missing == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    last=st.integers(1, 300),
+    sample=st.integers(1, 350),
+    stops=st.lists(st.integers(0, 100), max_size=6),
+    options=st.fixed_dictionaries({"seed": st.integers(0, 9), "edge": st.booleans()}),
+    chance=st.integers(0, 9),
+)
+def test_runs_that_are_stopped_check_what_one_does(
+    last: int, sample: int, stops: list[int], options: dict[str, Any], chance: int
+) -> None:
+    """Pages get lost, answers come in any order: in the end each page of the check was read, and was the same."""
+    random, same = chances(chance), set[int]()
+    whole = SecondReading(last, sample, **options)
+    check = play(whole)
+    earlier: Check | None = None
+    for stop in stops:
+        reading = SecondReading(last, sample, **options, earlier=earlier)
+        flying = [page for page in (reading.next() for _ in range(stop)) if page is not None]
+        random.shuffle(flying)
+        for page in flying[stop // 8 :]:
+            reading.arrived(page, same=True, rows=20)
+            same.add(page)
+        earlier = reading.check
+    reading = SecondReading(last, sample, **options, earlier=earlier)
+    assert same | set(play(reading)) == set(check)
+    assert reading.checked == whole.checked
 
 
 @settings(max_examples=150, deadline=None)

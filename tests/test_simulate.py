@@ -61,3 +61,9 @@ def test_faults_that_nobody_can_read_are_the_options_fault(text: str) -> None:
     made, said = configured("--fault", text)
     assert made == []
     assert "Invalid value for --fault" in said
+
+
+def test_a_slow_line_has_a_bandwidth() -> None:
+    """In bytes per second; without one there is no bound."""
+    assert configured("--bandwidth", "250000")[0] == [Config(bandwidth=250_000)]
+    assert configured("--bandwidth", "-1")[0] == []

@@ -44,6 +44,8 @@ def test_loopback_has_several_names(host: str) -> None:
         {"latency_schedule": ((20, 1), (10, 2))},
         {"slow_pages": float("inf")},
         {"jitter": -1},
+        {"bandwidth": -1},
+        {"bandwidth": float("nan")},
         {"quota": "5"},
         {"refuse_with": "503"},
         {"retry_after": "3"},

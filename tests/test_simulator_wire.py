@@ -7,6 +7,7 @@ import hashlib
 import socket
 import time
 from typing import Final, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -238,3 +239,28 @@ async def test_connections_that_come_while_the_port_is_shut() -> None:
         ends = {end[1] if isinstance(end, tuple) else type(end).__name__ for end in clients}
         assert ends <= {"open", "reset", "ConnectionRefusedError", "ConnectionResetError"}
         assert all(end[0] for end in clients if isinstance(end, tuple) and end[1] == "open")
+
+
+async def test_bodies_share_a_line_and_heads_do_not_wait() -> None:
+    """Two pages at 40 kB per second take the time of both together; they are what an unbounded line brings."""
+    async with Simulator(Config(rows=20, bandwidth=40_000)) as slow, Simulator(Config(rows=20)) as fast:
+        (_, whole), began = await timed(fast), time.monotonic()
+        (first, one), (second, other) = await asyncio.gather(timed(slow), timed(slow))
+        took = time.monotonic() - began
+    assert one == other == whole
+    assert 0.9 <= took / (2 * len(whole) / 40_000) <= 5
+    assert max(first, second) < 0.5 * took
+
+
+async def timed(simulator: Simulator) -> tuple[float, bytes]:
+    """Ask for a page; return the seconds until its head was in, and its body."""
+    address, began = urlsplit(simulator.url), time.monotonic()
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(call(simulator))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        took = time.monotonic() - began
+        return took, await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+    finally:
+        writer.close()
+        await writer.wait_closed()

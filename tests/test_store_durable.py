@@ -142,3 +142,31 @@ def test_scratch_has_no_name(tmp_path: Path) -> None:
         os.close(one)
         os.close(two)
     assert (tmp_path / "target").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", ["rename", "unlink", "mkdir", "symlink", "link"])
+def test_a_signal_while_names_change(call: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the change had happened when the signal came, it has happened once."""
+    real = getattr(os, call)
+    interrupted = False
+
+    def once(*places: object, **folders: object) -> None:
+        nonlocal interrupted
+        if interrupted or when == "after":
+            real(*places, **folders)
+        if not interrupted:
+            interrupted = True
+            raise InterruptedError
+
+    monkeypatch.setattr(os, call, once)
+    make_folder(tmp_path / "old" / "new")
+    with Folder(tmp_path / "old") as old, Folder(tmp_path / "old" / "new") as new:
+        old.replace("file", b"content")
+        new.take("file", old, shared=True)
+        assert new.replace_link("link", "file")
+        old.unlink("file")
+        assert new.names() == ["file", "link"]
+        assert new.read("file") == b"content"
+        assert old.names() == ["new"]
+    assert interrupted

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harvester.errors import DamagedError, LocalError
-from harvester.model import Page
-from harvester.shard import Compression, Layout, page_digest, resources
+from harvester.model import Page, page_digest
+from harvester.shard import Compression, Layout, resources
 from harvester.store.snapshot import Snapshot
 from harvester.store.verify import verify_snapshot
 

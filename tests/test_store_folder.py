@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harvester.errors import DamagedError, Exit, LockedError
+from harvester.store.durable import Folder
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 
@@ -128,3 +129,42 @@ def test_damaged_current_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DamagedError, match=r"current\.json") as caught:
         DatasetFolder(tmp_path).current()
     assert f"`harvester run JOB --dataset {shlex.quote(tmp_path.name)} --repair`" in caught.value.hint
+
+
+def test_a_publication_that_was_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the lock next sets the link, then closes: readers have that snapshot, so nobody works on it."""
+    dataset = DatasetFolder(tmp_path / "investors")
+    with dataset.lock():
+        snapshot(dataset, OLD)
+        dataset.publish(OLD, {})
+        snapshot(dataset, NEW)
+        with monkeypatch.context() as killed:
+            killed.setattr(Folder, "replace_link", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                dataset.publish(NEW, {})
+    steps: list[tuple[str, bool]] = []
+    unlink = os.unlink
+
+    def watched(name: str, *, dir_fd: int) -> None:
+        steps.append((name, (dataset.path / "current").readlink() == Path(NEW)))
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", watched)
+    with dataset.lock():
+        assert ("checkpoint.json", True) in steps
+        assert not (dataset.path / NEW / "checkpoint.json").exists()
+        assert (dataset.path / OLD / "checkpoint.json").exists()
+
+
+def interrupted(*_: object) -> bool:
+    """Stop here."""
+    raise KeyboardInterrupt
+
+
+def test_who_takes_the_lock_need_not_know_what_is_published(tmp_path: Path) -> None:
+    """A pointer that is damaged stays as it is until somebody asks for it."""
+    dataset = DatasetFolder(tmp_path / "investors")
+    with dataset.lock():
+        (dataset.path / "current.json").write_bytes(b"{")
+    with dataset.lock():
+        assert (dataset.path / "current.json").read_bytes() == b"{"

@@ -34,8 +34,8 @@ from test_store_filling import (
 )
 
 from harvester.errors import DamagedError, LocalError, UsageError
-from harvester.model import Page
-from harvester.shard import Compression, Layout, PageRecord, page_digest, resources
+from harvester.model import Page, page_digest
+from harvester.shard import Compression, Layout, PageRecord, resources
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 from harvester.store.verify import verify_snapshot

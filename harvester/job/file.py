@@ -41,6 +41,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     limit_patience: float = 300
     stall_patience: float = 900
     max_calls: int | None = None
+    processes: int = 1
 
 
 class Job(Struct, frozen=True, kw_only=True):

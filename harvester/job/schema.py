@@ -129,6 +129,7 @@ RUN: Final[Mapping[str, Rule]] = {
     "limit_patience": rules.number("300", zero=True),
     "stall_patience": rules.number("900", zero=True),
     "max_calls": rules.whole(1, example="1000"),
+    "processes": rules.whole(1, example="2"),
 }
 _CREDENTIAL: Final = Rule("a credential", lambda _: True, "")  # judged in full, and without being shown, elsewhere
 _PROXY: Final[Mapping[str, Rule]] = {

@@ -55,6 +55,7 @@ class Config:
         latency_schedule: other latencies, each with the seconds since the first call of all.
         slow_pages: seconds of further latency per 1,000 of the page number: deep pages are slow.
         jitter: each call is judged up to so many seconds after it arrived; uniform, drawn in the order of arrival.
+        bandwidth: bytes of bodies per second on the line that all connections share; 0 for no bound.
         quota: ``N/day`` or ``N/month``, calls of each interface or method that an app is granted; empty for no quota.
         refuse_with: calls over a limit get the platform's own ``code``, or HTTP ``429``.
         retry_after: the ``Retry-After`` of a 429: ``N`` for so many seconds, ``date:N`` for the date of that moment.
@@ -83,6 +84,7 @@ class Config:
     latency_schedule: Changes = ()
     slow_pages: float = 0.0
     jitter: float = 0.0
+    bandwidth: float = 0.0
     quota: str = ""
     refuse_with: RefuseWith = "code"
     retry_after: str = ""
@@ -103,10 +105,11 @@ class Config:
             (_makes(partial(make_limit, limit=1.0), self.limit_kind), f"a kind of limit is one of {', '.join(KINDS)}"),
             (_are_changes(self.schedule), CHANGES_RULE),
             (self.rate_limit is not None or not self.schedule, "where there is no limit it cannot change"),
-            (_is_duration(self.latency), "latency is 0 seconds or more"),
+            (_is_amount(self.latency), "latency is 0 seconds or more"),
             (_are_changes(self.latency_schedule), CHANGES_RULE),
-            (_is_duration(self.slow_pages), "slow_pages is 0 seconds or more"),
-            (_is_duration(self.jitter), "jitter is 0 seconds or more"),
+            (_is_amount(self.slow_pages), "slow_pages is 0 seconds or more"),
+            (_is_amount(self.jitter), "jitter is 0 seconds or more"),
+            (_is_amount(self.bandwidth), "bandwidth is 0 bytes per second or more"),
             (not self.quota or _makes(make_quota, self.quota), "a quota is written N/day or N/month"),
             (self.refuse_with in get_args(RefuseWith), f"refuse_with is one of {', '.join(get_args(RefuseWith))}"),
             (not self.retry_after or RETRY_AFTER.fullmatch(self.retry_after), "retry_after is written N or date:N"),
@@ -127,13 +130,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _is_duration(value: float) -> bool:
+def _is_amount(value: float) -> bool:
     return 0 <= value < inf
 
 
 def _are_changes(changes: Changes) -> bool:
     times = [at for at, _ in changes]
-    return all(_is_duration(number) for change in changes for number in change) and times == sorted(set(times))
+    return all(_is_amount(number) for change in changes for number in change) and times == sorted(set(times))
 
 
 def _makes(make: Callable[[str], object], text: str) -> bool:

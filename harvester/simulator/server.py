@@ -25,7 +25,7 @@ from harvester.simulator.limits import Limit, ScheduledLimit, Steps, make_limit
 from harvester.simulator.sipop import SipopGate
 from harvester.simulator.stats import Stats
 from harvester.simulator.tables import SimulatedTable
-from harvester.simulator.wire import Port, Scripted
+from harvester.simulator.wire import Line, Port, Scripted
 from harvester.simulator.wuhan import WuhanGate
 
 WUHAN_PATH: Final = "/ebus/kftp/v1/service/"
@@ -62,6 +62,7 @@ class Simulator:
         self._jitter = Random(f"{self.config.seed} jitter")  # noqa: S311 - to be repeatable
         self._proxy = Random(f"{self.config.seed} proxy")  # noqa: S311 - as above
         self._faults = Faults(self.config.faults, self.config.seed)
+        self._line = Line(self.config.bandwidth) if self.config.bandwidth else None
         self._slow = bool(self.config.latency or self.config.latency_schedule or self.config.slow_pages)
 
     async def __aenter__(self) -> Self:
@@ -174,6 +175,8 @@ class Simulator:
         if answer.over_limit and config.refuse_with == "429":
             return self._too_many(now)
         headers = {"Content-Type": answer.content_type or JSON_TYPE, "Date": self._http_date(now)}
+        if self._line is not None:
+            return await self._line.send(request, web.StreamResponse(headers=headers), answer.body)
         return web.Response(body=answer.body, headers=headers)
 
     def _fail(self, fault: Fault, body: bytes, now: float, tick: float) -> web.StreamResponse:

@@ -16,6 +16,7 @@ ARRIVAL: Final = 0.01  # seconds in which what was sent arrives; a reset would o
 ABANDONED: Final = 10.0  # seconds after which a connection that nobody serves is forgotten
 BUFFERED: Final = 2**18  # bytes that may wait for a slow reader
 BACKLOG: Final = 128  # connections that may wait to be accepted
+TURN: Final = 0.01  # seconds that a piece takes on a slow line
 LINGER_NOT: Final = struct.pack("ii", 1, 0)  # a close is a reset
 
 
@@ -72,6 +73,34 @@ def reset(transport: asyncio.Transport) -> None:
         with suppress(OSError):  # it is closed already
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     transport.abort()
+
+
+class Line:
+    """What all answers share that are sent over one line of so many bytes per second.
+
+    Args:
+        bandwidth: bytes per second, above 0.
+    """
+
+    def __init__(self, bandwidth: float) -> None:
+        self._bandwidth = bandwidth
+        self._piece = max(64, min(2**14, int(bandwidth * TURN)))
+        self._free = 0.0  # when the line has carried what is on it
+
+    async def send(self, request: web.BaseRequest, answer: web.StreamResponse, body: bytes) -> web.StreamResponse:
+        """Send an answer with its body in pieces, each when the line has room; pieces of several answers take turns."""
+        loop = asyncio.get_running_loop()
+        answer.content_length = len(body)
+        await answer.prepare(request)
+        if body:
+            await answer.write(body[:1])  # the headers travel with the first of it, and at once
+        for start in range(1, len(body), self._piece):
+            piece = body[start : start + self._piece]
+            self._free = max(self._free, loop.time()) + len(piece) / self._bandwidth
+            await asyncio.sleep(self._free - loop.time())
+            await answer.write(piece)
+        await answer.write_eof()
+        return answer
 
 
 class Port:

@@ -13,9 +13,11 @@ import shlex
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,6 +31,7 @@ TEMPORARY: Final = ".tmp-"
 _MODE: Final = 0o666  # less the umask
 _SAFE: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 _BLOCK: Final = 2**20
+LINGER: Final = 10.0  # seconds that processes of a killed run may take to end
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _HINTS: Final = {
     errno.ENOSPC: "free some space, then run again; everything fetched so far is kept",
@@ -72,6 +75,25 @@ def fresh_hint(snapshot: Path) -> str:
 def _run(snapshot: Path, option: str) -> str:
     """Return a command for the dataset that a snapshot is of; its job file is not known here."""
     return f"harvester run JOB --dataset {shlex.quote(snapshot.resolve().parent.name)} {option}"
+
+
+def uninterrupted(change: Callable[[], object], done: type[OSError]) -> None:
+    """Change names, once more where a signal has interrupted that: Python does so for calls on open files only.
+
+    Args:
+        change: the call.
+        done: what it raises when it was interrupted after it had happened.
+    """
+    settled: tuple[type[OSError], ...] = ()
+    while True:
+        try:
+            change()
+        except InterruptedError:
+            settled = (done,)
+        except settled:
+            return
+        else:
+            return
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -200,7 +222,7 @@ class Folder:
     def _link(self, name: str, source: Folder) -> bool:
         with explained("write", self.path / name):
             try:
-                os.link(source.path / name, name, dst_dir_fd=self._fd)
+                uninterrupted(partial(os.link, source.path / name, name, dst_dir_fd=self._fd), FileExistsError)
             except OSError as error:
                 if error.errno in _NO_LINKS:
                     return False
@@ -213,7 +235,7 @@ class Folder:
         self.unlink(temporary)
         with explained("write", self.path / name):
             try:
-                os.symlink(target, temporary, dir_fd=self._fd)
+                uninterrupted(partial(os.symlink, target, temporary, dir_fd=self._fd), FileExistsError)
             except OSError as error:
                 if error.errno in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
                     return False
@@ -224,14 +246,14 @@ class Folder:
     def rename(self, old: str, new: str) -> None:
         """Rename over whatever has the new name, durably."""
         with explained("write", self.path / new):
-            os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            uninterrupted(partial(os.rename, old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd), FileNotFoundError)
         self.sync()
 
     def unlink(self, name: str) -> None:
         """Delete a file if it is there; durable after the next ``sync``."""
         with explained("delete", self.path / name):
             try:
-                os.unlink(name, dir_fd=self._fd)
+                uninterrupted(partial(os.unlink, name, dir_fd=self._fd), FileNotFoundError)
             except FileNotFoundError:
                 return
 
@@ -250,7 +272,7 @@ def make_folder(path: Path) -> None:
     with explained("create folder", path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
+            uninterrupted(partial(folder.mkdir, exist_ok=True), FileExistsError)
     for folder in reversed(missing or [path]):
         above = folder.resolve().parent
         if missing or os.access(above, os.R_OK | os.W_OK):
@@ -275,6 +297,56 @@ def locked(path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) 
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def sharing(path: Path) -> Iterator[None]:
+    """Hold a lock file for the block together with others.
+
+    Raises:
+        LockedError: somebody waits until nobody holds it.
+        LocalError: the file cannot be opened or locked.
+    """
+    with explained("lock", path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, _MODE)
+    try:
+        with explained("lock", path):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockedError(f"{path.parent} is being taken over") from error
+        yield
+    finally:
+        os.close(fd)
+
+
+def nobody_holds(path: Path) -> None:
+    """Wait until nobody shares a lock file: processes of a run that was killed are about to end.
+
+    Raises:
+        LockedError: somebody holds it for ``LINGER`` seconds.
+        LocalError: the file cannot be opened or locked.
+    """
+    if not path.exists():
+        return
+    with explained("lock", path):
+        fd = os.open(path, os.O_RDWR | _SAFE)
+        try:
+            until = time.monotonic() + LINGER
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    if time.monotonic() > until:
+                        raise LockedError(
+                            f"{path.parent} is in use by a process of a run that has ended",
+                            hint="stop that process, or wait until it has ended",
+                        ) from error
+                    time.sleep(0.01)
+                else:
+                    return
+        finally:
+            os.close(fd)
 
 
 def _take(fd: int, path: Path, now: Callable[[], datetime]) -> None:

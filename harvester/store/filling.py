@@ -121,6 +121,19 @@ class Filling(Contents):
             self._folder.unlink(journal.name)
         return entry
 
+    def record(self, entry: ShardEntry, records: bytes) -> None:
+        """Record a shard whose file another process has made durable from its journal, which goes.
+
+        Args:
+            entry: of the shard.
+            records: of its pages, as they stand in the index.
+        """
+        with self._changing():
+            self._index.put(entry.first, records)
+            self.sealed[entry.number] = entry
+            self._save()
+            self._folder.unlink(self._frozen().journal_name(entry.number))
+
     def set_end(self, end: dict[str, Any]) -> None:
         """Say what is known of the dataset's end, durably, and drop the pages beyond it.
 

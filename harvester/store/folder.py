@@ -11,12 +11,24 @@ from typing import Any, Final
 
 import orjson
 
-from harvester.errors import DamagedError
-from harvester.store.durable import TEMPORARY, Folder, explained, locked, make_folder, repair_hint
+from harvester.errors import DamagedError, LockedError
+from harvester.shard import JOURNAL_FILE
+from harvester.store.checkpoint import CHECKPOINT
+from harvester.store.durable import (
+    TEMPORARY,
+    Folder,
+    explained,
+    locked,
+    make_folder,
+    nobody_holds,
+    repair_hint,
+    sharing,
+)
 
 CURRENT: Final = "current.json"
 CURRENT_LINK: Final = "current"
 LOCK: Final = ".lock"
+CHILDREN: Final = ".lock-children"
 SNAPSHOT: Final = re.compile(r"\d{8}T\d{6}Z")
 """Names of snapshot folders: when they were begun, in UTC."""
 _DRAFT: Final = re.compile(re.escape(TEMPORARY) + SNAPSHOT.pattern)
@@ -42,7 +54,27 @@ class DatasetFolder:
         make_folder(self.path.parent)
         make_folder(self.path)
         with locked(self.path / LOCK):
+            nobody_holds(self.path / CHILDREN)
             self._drop_drafts()
+            self._end_publication()
+            yield
+
+    def owner(self) -> bytes:
+        """Return what whoever holds the lock has written into its file: it tells one holder from every other."""
+        with explained("read", self.path / LOCK):
+            return (self.path / LOCK).read_bytes()
+
+    @contextmanager
+    def helping(self, owner: bytes) -> Iterator[None]:
+        """Work here for the holder of the lock: whoever takes the lock next waits until the block has ended.
+
+        Raises:
+            LockedError: that holder does not hold it any more.
+            LocalError: it cannot be found out.
+        """
+        with sharing(self.path / CHILDREN):
+            if self.owner() != owner:  # looked at last: whoever comes after it finds this process in
+                raise LockedError(f"{self.path} is not this run's any more")
             yield
 
     def snapshots(self) -> list[str]:
@@ -102,9 +134,29 @@ class DatasetFolder:
             with explained("delete", self.path / draft):
                 shutil.rmtree(self.path / draft)
 
+    def _end_publication(self) -> None:
+        """Do the rest of a publication that was cut short: readers have that snapshot, so nobody works on it."""
+        try:
+            name = self.current()
+        except DamagedError:
+            return  # whoever wants to know what is published is told
+        if name is not None and (self.path / name / CHECKPOINT).exists():
+            with Folder(self.path) as folder, Folder(self.path / name) as snapshot:
+                folder.replace_link(CURRENT_LINK, name)
+                remove_open(snapshot)
+
     def _exists(self) -> bool:
         with explained("look at", self.path):
             return self.path.exists()
+
+
+def remove_open(snapshot: Folder) -> None:
+    """Remove, durably, what only an open snapshot needs; after publication."""
+    for name in snapshot.names():
+        if JOURNAL_FILE.fullmatch(name) or name.startswith(TEMPORARY):
+            snapshot.unlink(name)
+    snapshot.unlink(CHECKPOINT)
+    snapshot.sync()
 
 
 def _published(data: bytes) -> str | None:

@@ -64,9 +64,13 @@ class Index:
 
     def write(self, records: Sequence[PageRecord]) -> None:
         """Put in the records of consecutive pages, durably."""
+        self.put(records[0].page, b"".join(map(index_record, records)))
+
+    def put(self, first: int, records: bytes) -> None:
+        """Put in the records, as they stand in the file, of the pages from ``first`` on, durably."""
         with self._folder.opened(INDEX, os.O_WRONLY, "write") as fd:
-            os.lseek(fd, records[0].page * INDEX_RECORD_BYTES, os.SEEK_SET)
-            write_all(fd, b"".join(map(index_record, records)))
+            os.lseek(fd, first * INDEX_RECORD_BYTES, os.SEEK_SET)
+            write_all(fd, records)
             sync(fd)
 
     def cut(self, last: int) -> None:

@@ -19,6 +19,7 @@ from harvester.store.checkpoint import CHECKPOINT, Checkpoint, encode
 from harvester.store.contents import read_checkpoint
 from harvester.store.durable import TEMPORARY, Folder, LostError, fresh_hint, make_folder
 from harvester.store.filling import Filling
+from harvester.store.folder import remove_open
 from harvester.store.index import INDEX
 from harvester.store.journal import Journal
 from harvester.store.package import PACKAGE, read_package
@@ -114,11 +115,7 @@ class Snapshot(Filling):
     def close_open(self) -> None:
         """Remove what only an open snapshot needs; after publication."""
         with self._changing():
-            for name in self._folder.names():
-                if JOURNAL_FILE.fullmatch(name) or name.startswith(TEMPORARY):
-                    self._folder.unlink(name)
-            self._folder.unlink(CHECKPOINT)
-            self._folder.sync()
+            remove_open(self._folder)
 
     def quarantine(self, page: int, body: bytes, why: str) -> Path:
         """Keep an answer that could not be read, and why; returns the file of its bytes."""
@@ -160,6 +157,23 @@ class Snapshot(Filling):
                     kept |= self._replay(int(match[1]), repair=repair)
             self._folder.sync()
             self._save()
+            return [kept[page] for page in sorted(kept)]
+
+    def adopt(self, shard: int) -> list[Kept]:
+        """Take over the journal that another process has left of a shard; a file of that shard, if there is one, goes.
+
+        Returns:
+            The pages that are kept, in page order; none if there is no journal.
+
+        Raises:
+            DamagedError: it was changed where it had been durable.
+        """
+        with self._changing():
+            layout, kept = self._frozen(), {}
+            self._folder.unlink(layout.shard_name(shard))
+            if self._folder.is_file(layout.journal_name(shard)):
+                kept = self._replay(shard, repair=False)
+            self._folder.sync()
             return [kept[page] for page in sorted(kept)]
 
     @classmethod

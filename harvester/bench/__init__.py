@@ -1,0 +1,1 @@
+"""What a gateway grants, how it counts, and what holds a harvest back."""
