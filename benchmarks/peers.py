@@ -168,6 +168,10 @@ def table(everyone: Sequence[Measured], limits: Sequence[float]) -> list[str]:
     ]
     for each in everyone:
         after = [recovery for recovery in each.recoveries if recovery]
+        if each.recoveries and not after:
+            lines.append(
+                f"| {each.contender.name} | {each.contender.setting} | done before it could be killed | | | | | |"
+            )
         if not after:
             continue
         cells = [

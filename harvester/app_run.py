@@ -120,8 +120,10 @@ class AppRun:
         self._concurrency = None
         self._slots = min(UNPACED, most)
         if settings.concurrency != "auto":
-            others = 0 if pool is None else len(pool.children)
-            self._slots = min(settings.concurrency - others * (settings.concurrency // (others + 1)), most)
+            processes = 1 if pool is None else 1 + len(pool.children)
+            theirs = settings.concurrency // processes
+            pool = pool if theirs else None
+            self._slots = min(settings.concurrency - (processes - 1) * theirs, most)
         elif app.rate_limit is not None:
             self._concurrency = Concurrency(app.rate_limit * app.rate_share, min(MOST, most))
             self._slots = self._concurrency.slots

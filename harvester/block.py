@@ -54,7 +54,8 @@ class Work:
         self.in_flight = 0
         self.ending = False
         self.ended = False
-        self._todo = deque(block.layout.pages_of(block.shard))
+        here = set(block.here)
+        self._todo = deque(page for page in block.layout.pages_of(block.shard) if page not in here)
         self._pending: list[tuple[int, Page]] = []
         self._told: list[Told] = []
         self._returned: list[int] = []
@@ -68,6 +69,8 @@ class Work:
             held.enter_context(DatasetFolder(path.parent).helping(block.owner))
             self._folder = held.enter_context(Folder(path))
             self._journal = Journal(self._folder, block.layout, block.shard)
+            if here:
+                self._journal.replay(repair=False)
             self._held = held.pop_all()
 
     # -- in the event loop --------------------------------------------------------------------------------------
@@ -120,12 +123,12 @@ class Work:
         self._returned.append(page)
         self._failures += 1
         if self._failures >= FAILURES:
-            self._why = self._why or why
-            self.recall()
+            self.recall(why)
 
-    def recall(self) -> None:
-        """Ask for nothing more."""
+    def recall(self, why: str = "") -> None:
+        """Ask for nothing more; ``why``, if it was not the parent's wish."""
         self.ending = True
+        self._why = self._why or why
         self._returned += self._todo
         self._todo.clear()
 

@@ -185,7 +185,7 @@ class Crew:
                 raise UsageError("the limit cannot be shared")
             work = Work(block, dataset, self._health)
         except HarvesterError as error:
-            pages = list(block.layout.pages_of(block.shard))
+            pages = sorted(set(block.layout.pages_of(block.shard)) - set(block.here))
             self._tell(Report(number=block.number, pages=[], calls=0, refused=[], returned=pages))
             self._tell(Left(block.number, error.message))
             return
@@ -279,7 +279,7 @@ class Crew:
             over = verdict.kind is Kind.OVER_LIMIT
             work.again(page, (verdict.code, verdict.text) if over else None)
             if over and self._pacer.exhausted:
-                work.recall()
+                work.recall(f"nothing but refusals: {verdict.code}")
             elif work not in self._asking and not work.ending:
                 self._asking.appendleft(work)
         else:

@@ -306,6 +306,10 @@ class DatasetRun:
         """Return the work without which no other process may write shards: layout and charset become durable."""
         return partial(self.keeper.prepare, self._batch())
 
+    def hand_over(self, shard: int) -> Callable[[], None]:
+        """Return the work that leaves the pages of a shard which are here to another process."""
+        return partial(self.keeper.hand_over, self._batch(), shard)
+
     def told(self, pages: Iterable[Told], at: datetime) -> None:
         """Take in pages that another process keeps."""
         self._answers[1:] = [at]

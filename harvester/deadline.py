@@ -10,9 +10,14 @@ TICK: Final = 0.05  # seconds between two looks, by which a call may end late
 
 
 class Deadlines:
-    """The deadlines of the calls under way; the timer runs while there are any."""
+    """The deadlines of the calls under way; the timer runs while there are any.
 
-    def __init__(self) -> None:
+    Args:
+        loop: whose tasks make the calls. To ask which one is running takes a question to the system each time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._under_way: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -24,18 +29,17 @@ class Deadlines:
         """Watch a deadline."""
         self._under_way.add(deadline)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+            self._timer = self.loop.call_later(TICK, self._look)
 
     def discard(self, deadline: Deadline) -> None:
         """Watch a deadline no more."""
         self._under_way.discard(deadline)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self.loop.time()
         for deadline in self._under_way:
             deadline.look(now)
-        self._timer = loop.call_later(TICK, self._look) if self._under_way else None
+        self._timer = self.loop.call_later(TICK, self._look) if self._under_way else None
 
 
 class Deadline:
@@ -49,7 +53,7 @@ class Deadline:
     __slots__ = ("_cancelling", "_deadlines", "_task", "expired", "when")
 
     def __init__(self, deadlines: Deadlines, when: float) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(deadlines.loop)
         if task is None:
             raise RuntimeError("a deadline is a task's")
         self._deadlines = deadlines

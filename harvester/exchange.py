@@ -120,7 +120,8 @@ class Connections(aiohttp.TCPConnector):
                 max_field_size=HEADER_FIELD_SIZE,
                 max_headers=HEADER_FIELDS,
             )
-            transport.write(message)
+            # With the others of this turn: a server that is woken once for all of them is woken at a fraction of the cost.
+            self._loop.call_soon(_write, transport, message)
             for _ in range(INTERIM):
                 answer, content = await protocol.read()
                 if answer.code >= _OK or answer.code == _SWITCHING_PROTOCOLS:
@@ -129,6 +130,11 @@ class Connections(aiohttp.TCPConnector):
         except BaseException:
             connection.close()
             raise
+
+
+def _write(transport: asyncio.WriteTransport, message: bytes) -> None:
+    if not transport.is_closing():  # or whoever waits for the answer has been told
+        transport.write(message)
 
 
 class Exchange:

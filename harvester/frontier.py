@@ -130,21 +130,24 @@ class Frontier:
             self._cursor += 1
         return None
 
-    def lend(self, length: int) -> range | None:
+    def lend(self, length: int) -> tuple[range, list[int]] | None:
         """Take a whole shard of ``length`` pages that somebody else asks for; None if there is none to be had.
 
-        It lies behind the one that is being asked for in sequence, none of its pages was asked for, and each is certain
-        to lie within the list. They are under way then, and so is the shard itself, until it is ``returned``.
+        It lies behind the one that is being asked for in sequence, each of its pages is certain to lie within the list,
+        and all but a few were never asked for. They are under way then, and so is the shard itself until ``returned``.
+
+        Returns:
+            The pages of the shard, and those among them that are here.
         """
         if self.endless or not self.paged:
             return None
         limit = self._limit()
         first = ((self._cursor - 1) // length + 1) * length + 1
         while (last := first + length - 1) <= limit:
-            if self._states.untouched(first, last):
-                self._states.fill(first, last, ASKED)
-                self.in_flight += length + 1
-                return range(first, last + 1)
+            here = self._states.take(first, last)
+            if here is not None:
+                self.in_flight += length - len(here) + 1
+                return range(first, last + 1), here
             first += length
         return None
 

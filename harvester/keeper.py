@@ -116,14 +116,22 @@ class Keeper:
         self.snapshot.save()
         return True
 
+    def hand_over(self, batch: Batch, shard: int) -> None:
+        """Commit, and leave the journal of a shard to another process until that is recorded or adopted."""
+        self.commit(batch)
+        self.snapshot.hand_over(shard)
+
     def record(self, entry: ShardEntry, records: bytes) -> None:
         """Take over a shard that another process has sealed."""
+        for page in range(entry.first, entry.last + 1):
+            self._repairs.update(self._open.pop(page, (0, ()))[1])
+        self.snapshot.notes |= self._repaired()
         self.snapshot.record(entry, records)
 
     def adopt(self, shard: int) -> None:
         """Take over what another process has left of a shard."""
         for kept in self.snapshot.adopt(shard):
-            self._open[kept.page] = kept.rows, ()
+            self._open.setdefault(kept.page, (kept.rows, ()))
         self._touched.add(shard)
 
     def settle(self, batch: Batch, end: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ class Block(Struct, frozen=True, kw_only=True, tag=True):
         path: of the snapshot's folder.
         owner: what the lock file of the dataset says; as long as it does, the lender is alive.
         layout: how pages are laid out.
-        shard: the number of the shard, all of whose pages are wanted.
+        shard: the number of the shard.
+        here: the pages of the shard that are in its journal; all the others are wanted.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Block(Struct, frozen=True, kw_only=True, tag=True):
     owner: bytes
     layout: Layout
     shard: int
+    here: list[int]
 
 
 class Recall(Struct, frozen=True, tag=True):

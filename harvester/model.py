@@ -12,6 +12,9 @@ from msgspec.structs import force_setattr
 
 MASK: Final = "********"
 
+_PIECE: Final = 2047  # bytes that are hashed without letting go of the interpreter
+_USUAL: Final = 2**15  # bytes of a page; a larger one is worth it
+
 About = Literal["", "permission", "address", "parameters"]
 """What a refusal is about, where one can tell."""
 
@@ -130,8 +133,17 @@ class Reply(Struct, frozen=True, gc=False):
 
 
 def page_digest(lines: bytes | memoryview) -> bytes:
-    """Return the 16 bytes that stand for a page's lines."""
-    return sha256(lines).digest()[:16]
+    """Return the 16 bytes that stand for a page's lines.
+
+    ``hashlib`` lets other threads run while it works on 2 KiB and more. For a page of usual size it takes longer to
+    get the interpreter back than to hash it, so that one is handed over in smaller pieces.
+    """
+    if len(lines) > _USUAL:
+        return sha256(lines).digest()[:16]
+    digest = sha256()
+    for at in range(0, len(lines), _PIECE):
+        digest.update(lines[at : at + _PIECE])
+    return digest.digest()[:16]
 
 
 class Page(Struct, frozen=True, gc=False):

@@ -54,12 +54,19 @@ class PageStates:
             return page if page <= last else 0
         return min((page for page, known in self._far.items() if known == state and first <= page <= last), default=0)
 
-    def untouched(self, first: int, last: int) -> bool:
-        """Tell whether no page from ``first`` to ``last`` was ever asked for."""
-        near = self._near[first : last + 1]
-        return near.count(UNASKED) == len(near) and not any(
-            first <= page <= last and state != UNASKED for page, state in self._far.items()
-        )
+    def take(self, first: int, last: int) -> list[int] | None:
+        """Have all pages from ``first`` to ``last`` under way but those that are here, which are returned.
+
+        None, and nothing is changed, if one of them is anything else than here or never asked for, or most are here.
+        """
+        while len(self._near) <= last:
+            self._grow(2 * len(self._near))
+        states = self._near[first : last + 1]
+        unasked = states.count(UNASKED)
+        if unasked + states.count(DONE) < len(states) or 2 * unasked <= len(states):
+            return None
+        self._near[first : last + 1] = states.replace(bytes([UNASKED]), bytes([ASKED]))
+        return [page for page, state in enumerate(states, first) if state == DONE]
 
     def all(self, state: int) -> Iterator[int]:
         """Yield the pages in a state that is not ``UNASKED``, in order."""

@@ -44,12 +44,12 @@ class Lent:
         recalled: since when it is wanted back; 0 if it is not.
     """
 
-    def __init__(self, number: int, member: DatasetRun, shard: int, pages: range) -> None:
+    def __init__(self, number: int, member: DatasetRun, shard: int, pages: range, left: int) -> None:
         self.number = number
         self.member = member
         self.shard = shard
         self.pages = pages
-        self.left = len(pages)
+        self.left = left
         self.returned: list[int] = []
         self.recalled = 0.0
         self.end: asyncio.Future[Sealed | Left] = asyncio.get_running_loop().create_future()
@@ -244,10 +244,13 @@ class Lender:
             if not (member.lendable and await self._is_prepared(member)):
                 continue
             layout, frontier = member.snapshot.layout, member.frontier
-            pages = frontier.lend(layout.pages_per_shard) if layout is not None and self._wanted(member) else None
-            if layout is None or pages is None:
+            found = frontier.lend(layout.pages_per_shard) if layout is not None and self._wanted(member) else None
+            if layout is None or found is None:
                 continue
-            lent = Lent(next(self._pool.numbers), member, layout.shard_of(pages[0]), pages)
+            pages, here = found
+            lent = Lent(next(self._pool.numbers), member, layout.shard_of(pages[0]), pages, len(pages) - len(here))
+            if here:
+                await self._writer.do(member.hand_over(lent.shard))
             path = member.snapshot.path
             block = Block(
                 number=lent.number,
@@ -258,6 +261,7 @@ class Lender:
                 owner=DatasetFolder(path.parent).owner(),
                 layout=layout,
                 shard=lent.shard,
+                here=here,
             )
             child.lend(block, partial(self._take, lent))
             self._events.tell("lent", dataset=member.dataset.name, shard=lent.shard, process=child.pid)

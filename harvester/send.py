@@ -126,7 +126,8 @@ class Sender:
         self._route = Route(proxy, proxy_auth, from_env=proxy_from_env, host=host)
         self._ways: dict[str, tuple[Way, Target]] = {}
         self._room = Room()
-        self._deadlines = Deadlines()
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop)
         self._connections = Connections(trust(ca_file, legacy=legacy_tls), min(CONNECT_TIMEOUT, timeout))
 
     async def __aenter__(self) -> Self:
@@ -144,7 +145,7 @@ class Sender:
             SendError: no whole answer came.
         """
         way, target = self._ways.get(signed.url) or self._found(signed.url)
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         started, patience, answered = clock(), self._patience.seconds, False
         deadline = self._deadlines.at(started + patience)
         try:
@@ -184,7 +185,7 @@ class Sender:
                 for _ in body.feed(part):
                     pass
             return body.finish()
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         enough = 0
         self._room.enter(body)
         try:

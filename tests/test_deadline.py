@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
@@ -16,7 +17,7 @@ def now() -> float:
 
 async def test_late() -> None:
     """What waits longer than it may gets a TimeoutError at most a look later, and the task can go on."""
-    deadlines = Deadlines()
+    deadlines = Deadlines(asyncio.get_running_loop())
     began = now()
     with pytest.raises(TimeoutError), deadlines.at(began + 0.02) as deadline:
         await asyncio.sleep(60)
@@ -30,7 +31,7 @@ async def test_late() -> None:
 
 async def test_in_time() -> None:
     """Nothing happens to a block that has ended, and the timer stops with the last one."""
-    deadlines = Deadlines()
+    deadlines = Deadlines(asyncio.get_running_loop())
     with deadlines.at(now() + TICK / 2) as deadline:
         pass
     await asyncio.sleep(3 * TICK)
@@ -40,7 +41,7 @@ async def test_in_time() -> None:
 
 async def test_moved() -> None:
     """A deadline can be moved while the block runs, both ways."""
-    deadlines = Deadlines()
+    deadlines = Deadlines(asyncio.get_running_loop())
     with deadlines.at(now()) as deadline:
         deadline.when = now() + 60
         await asyncio.sleep(2 * TICK)
@@ -56,7 +57,7 @@ async def test_moved() -> None:
 
 async def test_only_the_late_ones() -> None:
     """Each call has its own."""
-    deadlines = Deadlines()
+    deadlines = Deadlines(asyncio.get_running_loop())
 
     async def wait(until: float, seconds: float) -> bool:
         try:
@@ -72,7 +73,7 @@ async def test_only_the_late_ones() -> None:
 
 async def test_cancelled_by_somebody_else() -> None:
     """That is no timeout, also if both happen."""
-    deadlines = Deadlines()
+    deadlines = Deadlines(asyncio.get_running_loop())
     late = asyncio.Event()
 
     async def wait(until: float) -> None:
@@ -96,11 +97,12 @@ async def test_cancelled_by_somebody_else() -> None:
 
 async def test_errors_pass() -> None:
     """Another error of the block is not hidden."""
-    with pytest.raises(ValueError, match="mine"), Deadlines().at(now()):
+    with pytest.raises(ValueError, match="mine"), Deadlines(asyncio.get_running_loop()).at(now()):
         raise ValueError("mine")
 
 
 def test_outside_of_a_task() -> None:
     """There is nothing to end."""
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        Deadlines().at(0)
+    loop = asyncio.new_event_loop()
+    with closing(loop), pytest.raises(RuntimeError, match="a deadline is a task's"):
+        Deadlines(loop).at(0)

@@ -857,3 +857,47 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+
+
+def test_whole_shards_are_lent() -> None:
+    """They lie behind the one being asked for, are asked for by nobody else, and hold the end back until returned."""
+    frontier = Frontier()
+    for first, last in ((1, 3), (25, 25), (38, 38), (40, 40)):
+        frontier.restore(first, last)
+    frontier.restore_digests({page: b"%d" % page for page in (1, 3, 25, 38, 40)})
+    assert frontier.certain == 38
+    assert frontier.lend(10) == (range(11, 21), [])
+    assert frontier.lend(10) == (range(21, 31), [25])
+    assert frontier.lend(10) is None, "page 40 may be a repetition of another"
+    assert frontier.in_flight == 11 + 10
+    asked = []
+    while (page := frontier.next()) is not None:
+        asked.append(page)
+    assert {*range(4, 11), *range(31, 38)} <= set(asked)
+    assert not set(asked) & {*range(11, 31)}
+    assert not frontier.here(range(11, 21))
+    before = frontier.in_flight
+    for page in range(11, 21):
+        assert frontier.arrived(page, 2, b"%d" % page)
+    assert frontier.here(range(11, 21))
+    assert frontier.in_flight == before - 10
+    frontier.returned()
+    assert frontier.in_flight == before - 11
+
+
+def test_what_is_lent_and_comes_back_is_asked_for() -> None:
+    """As any page that is put back; and an unpaged list has no shards."""
+    frontier = Frontier()
+    frontier.restore(1, 1)
+    frontier.restore(30, 30)
+    frontier.restore_end(End(30, "empty"))
+    assert frontier.lend(10) == (range(11, 21), [])
+    for page in range(11, 21):
+        frontier.put_back(page)
+    assert not frontier.exhausted
+    frontier.returned()
+    asked = set()
+    while (found := frontier.next()) is not None:
+        asked.add(found)
+    assert asked == {*range(2, 30)}
+    assert Frontier(paged=False).lend(1) is None

@@ -128,3 +128,16 @@ def test_it_is_a_dictionary(changes: list[tuple[int, int, int]], state: int, fir
     if state != UNASKED:
         assert states.count(state, first, last) == len(inside)
         assert list(states.all(state)) == sorted(page for page, known in plain.items() if known == state)
+
+
+def test_taking_many_at_once() -> None:
+    """All that were never asked for are under way, those that are here are told; anything else, and nothing changes."""
+    states = PageStates()
+    states[12], states[3000] = DONE, DONE
+    assert states.take(11, 20) == [12]
+    assert [states[page] for page in (10, 11, 12, 20, 21)] == [UNASKED, ASKED, DONE, ASKED, UNASKED]
+    assert states.take(20, 29) is None
+    assert states[21] == UNASKED
+    assert states.take(2991, 3010) == [3000]
+    states[41] = states[42] = DONE
+    assert states.take(41, 44) is None

@@ -2,9 +2,10 @@
 
     python scrapy_peer.py --url URL --folder FOLDER [--best] [--resumable]
 
-``start`` yields requests until an empty page was seen. By default every setting as it comes; at best what the pages
-about broad crawls and asyncio advise (many requests at once, no cookies, a short log, uvloop). With ``--resumable``
-there is a job directory, which is how the page about jobs has an interrupted crawl go on.
+``start`` yields requests until an empty page was seen, and waits while the engine wants no more: without that, an
+endless ``start`` spins. By default every setting as it comes; at best what the pages about broad crawls and asyncio
+advise (many requests at once, no cookies, a short log, uvloop). With ``--resumable`` there is a job directory, which is
+how the page about jobs has an interrupted crawl go on.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ class Rows(scrapy.Spider):  # type: ignore[misc]  # Scrapy is looked up by name
         self._pages = Pages()
 
     async def start(self) -> AsyncIterator[Any]:
-        """Yield requests until a page was empty."""
+        """Yield requests until a page was empty, as fast as they can be sent."""
         for page in self._pages:
+            if self.crawler.engine.needs_backout():
+                await self.crawler.signals.wait_for(scrapy.signals.scheduler_empty)
             yield scrapy.Request(self._url, method="POST", body=calls.body(page))
 
     def parse(self, response: Any, **_: object) -> Iterator[Any]:  # noqa: ANN401 - as above

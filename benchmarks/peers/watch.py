@@ -19,7 +19,10 @@ PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """Unix time of the end, exit code, whether it took too long, peak of resident bytes, and processor seconds at moments; children included."""
+    """Unix time of the end, exit code, whether it took too long, peak of memory in bytes, processor time at moments.
+
+    Processor time is in seconds. Child processes are included.
+    """
 
     ended: float
     code: int

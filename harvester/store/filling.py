@@ -121,6 +121,10 @@ class Filling(Contents):
             self._folder.unlink(journal.name)
         return entry
 
+    def hand_over(self, shard: int) -> None:
+        """Forget the journal of a shard: another process goes on with it."""
+        self._journals.pop(shard, None)
+
     def record(self, entry: ShardEntry, records: bytes) -> None:
         """Record a shard whose file another process has made durable from its journal, which goes.
 
