@@ -268,10 +268,10 @@ class DatasetRun:
         kept = frontier.arrived(number, page.rows, page.digest, total=page.total, echo=stated)
         if page.rows and number == frontier.witness:
             self.last_rows_page, self.last_rows = number, page.rows
-        if frontier.too_many_holes:
-            self._give_up(f"{len(frontier.holes):,} pages stayed empty although rows follow", moved=False)
-        elif frontier.endless:
-            self._give_up(f"the list does not end: page {number:,} still has rows of its own", moved=False)
+        if frontier.endless:
+            holes = f"{len(frontier.holes):,} pages stayed empty although rows follow"
+            rows = f"the list does not end: page {number:,} still has rows of its own"
+            self._give_up(holes if frontier.too_many_holes else rows, moved=False)
         self.counts.pages += kept
         return kept
 

@@ -1,15 +1,16 @@
 """One POST and its answer on a connection of aiohttp's.
 
-aiohttp's connector finds, opens, keeps and hands out connections (names, proxies, TLS), and its parser reads what
-comes. What its session does around the two for every call is left out, for it costs more than both together: cookies,
-redirects, middlewares, an object for the request and one for the answer, a task to write the body.
+aiohttp's connector opens connections (names, proxies, TLS), and its parser reads what comes. What its session does
+around the two for every call is left out, for it costs more than both together: cookies, redirects, middlewares, an
+object for the request and one for the answer, a task to write the body, a pool for any mixture of hosts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -92,6 +93,14 @@ class Connections(aiohttp.TCPConnector):
     def __init__(self, trust: ssl.SSLContext | Literal[True], timeout: float) -> None:
         super().__init__(limit=0, ttl_dns_cache=60, keepalive_timeout=KEEPALIVE, ssl=trust)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=timeout, sock_connect=timeout)
+        self._idle: dict[Target, deque[tuple[aiohttp.connector.Connection, float]]] = {}
+
+    async def end(self) -> None:
+        """Close everything."""
+        for idle in self._idle.values():
+            while idle:
+                idle.popleft()[0].close()
+        await self.close()
 
     async def exchange(self, target: Target, headers: Mapping[str, str], body: bytes) -> Exchange:
         """Send a request and return its answer when the head of that is here.
@@ -102,10 +111,10 @@ class Connections(aiohttp.TCPConnector):
             ValueError: a header would end its line before its end.
         """
         message = target.message(headers, body)
-        try:
-            connection = await self.connect(target.request, [], self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
+        idle = self._idle.get(target)
+        if idle is None:
+            idle = self._idle[target] = deque()
+        connection = self._kept(idle) or await self._opened(target)
         try:
             protocol, transport = connection.protocol, connection.transport
             if protocol is None or transport is None or transport.is_closing():
@@ -120,16 +129,31 @@ class Connections(aiohttp.TCPConnector):
                 max_field_size=HEADER_FIELD_SIZE,
                 max_headers=HEADER_FIELDS,
             )
-            # With the others of this turn: a server that is woken once for all of them is woken at a fraction of the cost.
+            # With the others of this turn: waking the server once for all costs a fraction of waking it for each.
             self._loop.call_soon(_write, transport, message)
             for _ in range(INTERIM):
                 answer, content = await protocol.read()
                 if answer.code >= _OK or answer.code == _SWITCHING_PROTOCOLS:
-                    return Exchange(connection, answer, content)
+                    return Exchange(connection, answer, content, idle, self._loop.time)
             raise UnaskedError(f"the server sent {INTERIM} interim answers and no other")  # noqa: TRY301 - as above
         except BaseException:
             connection.close()
             raise
+
+    def _kept(self, idle: deque[tuple[aiohttp.connector.Connection, float]]) -> aiohttp.connector.Connection | None:
+        """Return a connection that is still open; those that have been idle for too long go."""
+        while idle:
+            connection, since = idle.popleft()
+            if not connection.closed and self._loop.time() - since <= KEEPALIVE:
+                return connection
+            connection.close()
+        return None
+
+    async def _opened(self, target: Target) -> aiohttp.connector.Connection:
+        try:
+            return await self.connect(target.request, [], self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
 
 
 def _write(transport: asyncio.WriteTransport, message: bytes) -> None:
@@ -146,12 +170,19 @@ class Exchange:
         content: the body, as sent but for the framing of chunks.
     """
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_idle", "_time", "content", "headers", "status")
 
     def __init__(
-        self, connection: aiohttp.connector.Connection, answer: RawResponseMessage, content: aiohttp.StreamReader
+        self,
+        connection: aiohttp.connector.Connection,
+        answer: RawResponseMessage,
+        content: aiohttp.StreamReader,
+        idle: deque[tuple[aiohttp.connector.Connection, float]],
+        time: Callable[[], float],
     ) -> None:
         self._connection = connection
+        self._idle = idle
+        self._time = time
         self.status: int = answer.code
         self.headers = answer.headers
         self.content = content
@@ -162,7 +193,8 @@ class Exchange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._connection.release()  # which closes it if the body was not read to its end
+        connection = self._connection
+        if kind is None and connection.protocol is not None and not connection.protocol.should_close:
+            self._idle.append((connection, self._time()))
         else:
-            self._connection.close()
+            connection.close()

@@ -219,7 +219,7 @@ class Frontier:
     @property
     def endless(self) -> bool:
         """Whether there are rows as far as anything may be asked for, or so many holes that there is no telling."""
-        return self._edge.highest * 2 > FARTHEST or self.too_many_holes
+        return self._edge.highest * 2 > FARTHEST or (bool(self.holes) and self.too_many_holes)
 
     @property
     def too_many_holes(self) -> bool:

@@ -14,6 +14,7 @@ FLOOR: Final = 1.0  # a second
 RESERVE: Final = 500.0  # repetitions at hand when nothing has failed: a restart of the server drops all calls at once
 LONGEST: Final = 10.0  # seconds that one repetition is put off at most
 WINDOW: Final = 60.0  # seconds for which what was not used is kept
+TICK: Final = 0.02  # seconds within which calls count as made at one moment
 
 
 class RetryBudget:
@@ -27,15 +28,16 @@ class RetryBudget:
 
     def __init__(self, now: float) -> None:
         self._stock = RESERVE
+        self._new = 0  # calls since the last look at the time
         self._recent = 0.0  # calls; each fades with the time constant WINDOW
         self._seconds = 0.0  # that they were made in, which fade like them
         self._at = now
 
     def called(self, now: float) -> None:
         """Note a call, whatever it is for."""
-        self._advance(now)
-        self._recent += 1
-        self._stock += SHARE
+        if now >= self._at + TICK:
+            self._advance(now)
+        self._new += 1
 
     def delay(self, now: float) -> float:
         """Take one repetition out; return the seconds until it may go."""
@@ -45,6 +47,9 @@ class RetryBudget:
         return max(0.0, -self._stock / rate)
 
     def _advance(self, now: float) -> None:
+        self._recent += self._new
+        self._stock += SHARE * self._new
+        self._new = 0
         passed, self._at = max(0.0, now - self._at), max(now, self._at)
         faded = exp(-passed / WINDOW)
         self._recent *= faded

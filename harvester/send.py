@@ -136,7 +136,7 @@ class Sender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connections.close()
+        await self._connections.end()
 
     async def send(self, signed: Signed) -> Reply:
         """Send once and return the whole answer, whatever its status.

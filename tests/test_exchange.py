@@ -23,7 +23,7 @@ async def connections() -> AsyncIterator[Connections]:
     try:
         yield found
     finally:
-        await found.close()
+        await found.end()
 
 
 async def test_the_bytes_of_a_request() -> None:

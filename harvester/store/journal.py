@@ -30,8 +30,9 @@ from harvester.shard import (
     read_journal,
 )
 from harvester.store.durable import Folder, explained, fresh_hint, read_at, repair_hint, sync, write_all
-from harvester.store.shardfile import blocks, file_blocks, file_digest
+from harvester.store.shardfile import file_blocks, file_digest
 
+_JOINED: Final = 512  # headers and pages that go to the file in one piece
 _MAPPED: Final = 2**22  # bytes of a mapped file that may count as memory
 
 
@@ -81,7 +82,8 @@ class Journal:
             if os.lseek(fd, 0, os.SEEK_END) != self._length:
                 raise self._damaged(self._length, "its length is not the one it was left with")
             try:
-                for block in blocks(pieces):
+                for at in range(0, len(pieces), _JOINED):
+                    block = b"".join(pieces[at : at + _JOINED])
                     write_all(fd, block)
                     content.update(block)
                 sync(fd)
