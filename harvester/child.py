@@ -1,19 +1,17 @@
 """The processes that help a run: made before it begins, each fetches the blocks that the parent lends it.
 
 They are forked before there is an event loop, a thread or a lock, so they know the job with its secrets without being
-told, and inherit no hold on anything. A child never outlives its parent: the kernel ends it, where it can, and so does
-the end of the stream between them.
+told, and inherit no hold on anything. A child ends when the stream to its parent does, whatever has become of that;
+what it may still be writing then, the next run waits for, since the child holds a lock while it does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
 import socket
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -36,7 +34,6 @@ from harvester.writer import Writer
 
 REPORT: Final = 0.1  # seconds between reports
 _READ: Final = 2**16
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 """Runs a coroutine in an event loop."""
@@ -72,8 +69,6 @@ def _be_child(job: Job, processes: int, parent: socket.socket, run: Run, parent_
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they come to the whole group, and the parent has its own ways
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent_pid:
             run(_serve(job, processes, parent))
         code = 0

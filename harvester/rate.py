@@ -65,7 +65,8 @@ class Rate:
             return
         if self._lockouts:
             if self._lockouts >= LOCKED_OUT:
-                self.value = self._former  # what was refused was everything, so it said nothing about a rate
+                # What was refused was everything, so it said nothing about a rate; it may have risen above that since.
+                self.value = max(self.value, self._former)
             self._lockouts = 0
             self._since = now
         self._accepted.append(now)

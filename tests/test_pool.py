@@ -135,7 +135,8 @@ async def test_as_many_processes_as_you_like_give_the_same_bytes(tmp_path: Path)
             code, said = await run.ended()
             assert code == Exit.OK, said
             lent = {event["process"] for event in run.events("lent")}
-            assert len(lent) == processes - 1
+            assert bool(lent) == (processes > 1)
+            assert len(lent) < processes
             assert place.complete(f"m{processes}")
             assert place.digests(f"m{processes}") == place.digests("m1")
             assert place.simulator.stats.repeated_nonces == 0

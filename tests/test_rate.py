@@ -13,7 +13,7 @@ from random import Random
 from typing import Final, Protocol
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harvester.pace import SLACK, SLACK_PART, burst_for
@@ -278,6 +278,13 @@ def test_no_limit_is_one_from_the_first_refusal_on() -> None:
     assert measured.value == pytest.approx(BELOW * 1000, rel=0.02)
 
 
+ROSE_IN_A_LOCKOUT: Final = [
+    (kind, 2.0 if number == 7 else 1.0, 1.0 if number == 8 else 0.0) for number, kind in enumerate("ara+raara+rra")
+]
+"""What was held before a lockout is less than what the rate has risen to; found by Hypothesis."""
+
+
+@example(0.4875, ROSE_IN_A_LOCKOUT)
 @given(
     st.sampled_from([0.4875, 9.75, 292.5, inf]),
     st.lists(st.tuples(st.sampled_from("ara+"), st.floats(0.001, 5), st.floats(0, 3)), max_size=60),
