@@ -118,7 +118,7 @@ async def bench(
     **settings: Any,  # noqa: ANN401 - those of Config
 ) -> AsyncIterator[Bench]:
     """Play a platform."""
-    config = Config(**{"rows": 20 * PAGES, "rate_limit": limit, "platforms": ("wuhan",), "latency": 0.01, **settings})
+    config = Config(**{"rows": 20 * PAGES, "rate_limit": limit, "platforms": ("wuhan",), "latency": 0.05, **settings})
     async with Simulator(config) as simulator:
         job = tmp_path / "job.toml"
         jobfile.write(job, simulator.url, limit, simulator.tables)
