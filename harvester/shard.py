@@ -26,8 +26,6 @@ INDEX_RECORD_BYTES: Final = 24
 INDEX_HEAD: Final = _INDEX_RECORD.pack(b"harvester-index\n", INDEX_VERSION, INDEX_RECORD_BYTES)
 INDEX_HOLE: Final = bytes(16)
 """What stands for the digest of a page that is not sealed yet."""
-PAGE_HEADER_MAX: Final = 80
-"""No header line of a page is longer, in bytes: three numbers of ten digits, a digest, a checksum."""
 
 SHARD_FILE: Final = re.compile(r"part-(\d{5,})\.jsonl(?:\.gz|\.zst)?")
 JOURNAL_FILE: Final = re.compile(r"part-(\d{5,})\.pages")
@@ -166,20 +164,14 @@ def page_header(number: int, page: Page) -> bytes:
     return _control_line(b"P %d %d %d %b" % (number, page.rows, len(lines), page.digest.hex().encode()))
 
 
-def parse_page_header(data: bytes | memoryview, at: int = 0, base: int = 0) -> PageRecord | None:
-    """Read the header line at ``at``; None if there is no intact one.
-
-    Args:
-        data: part of a journal.
-        at: where in ``data`` the line begins.
-        base: the offset of ``data`` in the journal.
-    """
+def parse_page_header(data: bytes | memoryview, at: int = 0) -> PageRecord | None:
+    """Read the header line at ``at`` in a journal; None if there is no intact one."""
     line = _PAGE_LINE.match(data, at)
     if line is None or not _intact(line):
         return None
     page, rows, length = int(line[1]), int(line[2]), int(line[3])
     digest = bytes.fromhex(line[4].decode())
-    return PageRecord(page, rows, base + line.end(), length, digest, line.end() - at)
+    return PageRecord(page, rows, line.end(), length, digest, line.end() - at)
 
 
 def read_journal(data: bytes | memoryview, shard: int, pages: range) -> JournalContent:
