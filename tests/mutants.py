@@ -51,6 +51,8 @@ _PACKAGE_UNREAD: Final = "while there is a checkpoint, nobody reads the data pac
 _SAVING_SYNCS: Final = "saving the checkpoint syncs the folder, and nothing is told before"
 _END_KNOWN: Final = "the checkpoint knows the end by then: what lies beyond it goes, in any order, and recovery goes on"
 EQUIVALENT: Final[dict[str, str]] = {
+    "snapshot Snapshot.adopt: if self._folder.is_file(layout.journal_name(shard)):  BEFORE  "
+    "self._folder.unlink(layout.shard_name(shard))": "the next recovery deletes a shard's file beside its journal",
     "snapshot Snapshot.recover: without self._folder.sync()": _SAVING_SYNCS,
     "snapshot Snapshot.recover: self._folder.sync()  BEFORE  for name in self._folder.names():": _SAVING_SYNCS,
     "snapshot Snapshot.recover: self._save()  BEFORE  self._folder.sync()": _SAVING_SYNCS,

@@ -17,7 +17,7 @@ from crash_scenarios import NAME, SCRIPTS, Again, Fill, Mend, Promises, Repair, 
 from model_fs import Fault, Mark, PowerCutError, Recorder, Rest, materialise, memory, rests, tree
 
 from harvester.errors import LocalError
-from harvester.shard import PageRecord
+from harvester.shard import PageRecord, index_record
 from harvester.store.durable import Folder
 from harvester.store.index import INDEX, Index
 
@@ -167,7 +167,7 @@ def test_index_is_durable_after_each_change(disk: Path) -> None:
     records = [PageRecord(number, 1, 0, 5, b"%016d" % number) for number in range(1, 6)]
     changes: dict[str, Callable[[Index], None]] = {
         "create": Index.create,
-        "write": lambda index: index.write(records),
+        "put": lambda index: index.put(1, b"".join(map(index_record, records))),
         "cut": lambda index: index.cut(3),
         "mend": Index.mend,
     }

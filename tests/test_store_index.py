@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     with Folder(tmp_path) as opened:
         index = Index(opened)
         index.create()
-        index.write(records(3, 5))
+        index.put(3, b"".join(map(index_record, records(3, 5))))
         yield opened
 
 
@@ -55,7 +55,7 @@ def test_digest_costs_one_read(folder: Folder, monkeypatch: pytest.MonkeyPatch) 
     assert index.digest(4) == page_digest(b"4/0")
     assert reads == [24 * 4]
     monkeypatch.undo()
-    index.write(records(4, 6, version=1))
+    index.put(4, b"".join(map(index_record, records(4, 6, version=1))))
     assert [index.digest(n) for n in (3, 4, 6)] == [page_digest(b"3/0"), page_digest(b"4/1"), page_digest(b"6/1")]
     index.close()
     index.close()

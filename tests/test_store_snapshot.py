@@ -35,7 +35,7 @@ from test_store_filling import (
 
 from harvester.errors import DamagedError, LocalError, UsageError
 from harvester.model import Page, page_digest
-from harvester.shard import Compression, Layout, PageRecord, resources
+from harvester.shard import Compression, Layout, PageRecord, index_record, resources
 from harvester.store.folder import DatasetFolder
 from harvester.store.snapshot import Snapshot
 from harvester.store.verify import verify_snapshot
@@ -82,7 +82,9 @@ def test_finish_cuts_the_index(tmp_path: Path) -> None:
         snapshot.seal(0)
         snapshot.set_end({"last": 2})
         snapshot.seal(0)
-        snapshot._index.write([PageRecord(3, 2, 0, 9, bytes(range(16)))])  # a run stopped before it was cut
+        snapshot._index.put(
+            3, index_record(PageRecord(3, 2, 0, 9, bytes(range(16))))
+        )  # stopped before it was cut
         assert snapshot.layout
         snapshot.finish({"resources": resources(snapshot.layout, snapshot.sealed.values())})
         snapshot.close_open()

@@ -12,7 +12,7 @@ from typing import Any
 
 from harvester.errors import DamagedError, LocalError
 from harvester.model import Page
-from harvester.shard import Layout, ShardEntry
+from harvester.shard import Layout, ShardEntry, index_record
 from harvester.store.checkpoint import CHECKPOINT, Checkpoint, encode
 from harvester.store.contents import Contents
 from harvester.store.durable import Folder
@@ -114,11 +114,7 @@ class Filling(Contents):
             layout = self._frozen()
             with journal.whole(layout.pages_of(shard, self.last)) as (records, lines):
                 entry = write_sealed(self._folder, layout, shard, records, lines)
-                self._index.write(records)
-            self.sealed[shard] = entry
-            self._save()
-            del self._journals[shard]
-            self._folder.unlink(journal.name)
+        self.record(entry, b"".join(map(index_record, records)))
         return entry
 
     def hand_over(self, shard: int) -> None:
@@ -126,7 +122,7 @@ class Filling(Contents):
         self._journals.pop(shard, None)
 
     def record(self, entry: ShardEntry, records: bytes) -> None:
-        """Record a shard whose file another process has made durable from its journal, which goes.
+        """Record a shard whose file was made durable from its journal, here or by another process; the journal goes.
 
         Args:
             entry: of the shard.
@@ -136,6 +132,7 @@ class Filling(Contents):
             self._index.put(entry.first, records)
             self.sealed[entry.number] = entry
             self._save()
+            self._journals.pop(entry.number, None)
             self._folder.unlink(self._frozen().journal_name(entry.number))
 
     def set_end(self, end: dict[str, Any]) -> None:

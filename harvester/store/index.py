@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Final
 
-from harvester.shard import INDEX_HEAD, INDEX_RECORD_BYTES, PageRecord, index_record, read_index
+from harvester.shard import INDEX_HEAD, INDEX_RECORD_BYTES, PageRecord, read_index
 from harvester.store.durable import Folder, explained, read_at, sync, write_all
 
 INDEX: Final = "pages.idx"
@@ -61,10 +60,6 @@ class Index:
         with self._folder.opened(INDEX, os.O_WRONLY, "write") as fd:
             write_all(fd, INDEX_HEAD)
             sync(fd)
-
-    def write(self, records: Sequence[PageRecord]) -> None:
-        """Put in the records of consecutive pages, durably."""
-        self.put(records[0].page, b"".join(map(index_record, records)))
 
     def put(self, first: int, records: bytes) -> None:
         """Put in the records, as they stand in the file, of the pages from ``first`` on, durably."""

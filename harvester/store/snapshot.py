@@ -162,6 +162,8 @@ class Snapshot(Filling):
     def adopt(self, shard: int) -> list[Kept]:
         """Take over the journal that another process has left of a shard; a file of that shard, if there is one, goes.
 
+        That process has made durable what is there. Should the shard's file come back, ``recover`` deletes it again.
+
         Returns:
             The pages that are kept, in page order; none if there is no journal.
 
@@ -173,7 +175,6 @@ class Snapshot(Filling):
             self._folder.unlink(layout.shard_name(shard))
             if self._folder.is_file(layout.journal_name(shard)):
                 kept = self._replay(shard, repair=False)
-            self._folder.sync()
             return [kept[page] for page in sorted(kept)]
 
     @classmethod
