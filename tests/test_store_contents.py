@@ -47,9 +47,7 @@ def test_what_is_not_sealed_has_no_digest(tmp_path: Path) -> None:
         assert [bool(snapshot.digest_of(n)) for n in (-1, 0, 1, 4, 5, 99)] == [False, False, True, True, False, False]
         assert [number for number, _ in snapshot.lines()] == [1, 2, 3, 4]
         snapshot.set_end({"last": 2})
-        snapshot._index.put(
-            3, index_record(PageRecord(3, 1, 0, 2, page_digest(b"1\n")))
-        )  # stopped before it was cut
+        snapshot._index.put(3, index_record(PageRecord(3, 1, 0, 2, page_digest(b"1\n"))))  # stopped before it was cut
         assert [bool(snapshot.digest_of(n)) for n in (2, 3)] == [True, False]
 
 

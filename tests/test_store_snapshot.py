@@ -82,9 +82,7 @@ def test_finish_cuts_the_index(tmp_path: Path) -> None:
         snapshot.seal(0)
         snapshot.set_end({"last": 2})
         snapshot.seal(0)
-        snapshot._index.put(
-            3, index_record(PageRecord(3, 2, 0, 9, bytes(range(16))))
-        )  # stopped before it was cut
+        snapshot._index.put(3, index_record(PageRecord(3, 2, 0, 9, bytes(range(16)))))  # stopped before it was cut
         assert snapshot.layout
         snapshot.finish({"resources": resources(snapshot.layout, snapshot.sealed.values())})
         snapshot.close_open()
