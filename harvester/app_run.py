@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from math import isfinite
-from pathlib import Path
 from typing import Final, cast
 
 from msgspec.structs import replace
@@ -62,23 +61,6 @@ def pacer_for(app: App, patience: float, events: Events) -> Pacer:
     pacer = Pacer(limit, patience, counter, app.headroom, slots)
     events.tell("pace", app=app.name, limit=limit, headroom=app.headroom, rate=round(pacer.rate, 3), burst=pacer.burst)
     return pacer
-
-
-def sender_for(app: App, timeout: float) -> Sender:
-    """Return the connections of an app, by the way that its table names.
-
-    Raises:
-        LocalError: its ``ca_file`` cannot be used.
-    """
-    return Sender(
-        timeout,
-        proxy=app.proxy if app.proxy != "env" else None,
-        proxy_auth=app.proxy_auth,
-        proxy_from_env=app.proxy == "env",
-        ca_file=Path(app.ca_file) if app.ca_file else None,
-        legacy_tls=app.legacy_tls,
-        host=app.host,
-    )
 
 
 class AppRun:
@@ -150,7 +132,7 @@ class AppRun:
         """Work until every dataset of the app is done, stopped or interrupted."""
         with closing(self._pacer):
             try:
-                connections = sender_for(self.app, self._settings.timeout)
+                connections = Sender.of(self.app, self._settings.timeout)
             except LocalError as error:  # this app's affair: the others go on
                 self._stop_all(
                     Stop(exit=error.exit, message="; ".join([error.message, *error.causes]), hint=error.hint)

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from harvester.app_run import pacer_for, permission_note, sender_for, told
+from harvester.app_run import pacer_for, permission_note, told
 from harvester.attempt import Again, Caller, Decision, Keep, Refuse, Subject, counter
 from harvester.dataset_run import DatasetRun
 from harvester.errors import Exit, HarvesterError, worst
@@ -23,6 +23,7 @@ from harvester.ledger import counted_calls
 from harvester.lifecycle import Published, choose, identity
 from harvester.model import App, Dataset, Kind, Page
 from harvester.platforms import PLATFORMS
+from harvester.send import Sender
 from harvester.store.folder import DatasetFolder
 
 FIRST_ROW: Final = 60  # characters of the first row that are shown
@@ -62,7 +63,7 @@ async def check(job: Job, datasets: Sequence[Dataset]) -> list[Finding]:
 async def _check_app(job: Job, app: App, datasets: Sequence[Dataset]) -> list[Finding]:
     findings: list[Finding] = []
     with closing(pacer_for(app, job.run.limit_patience, Events())) as pacer:
-        async with sender_for(app, job.run.timeout) as sender:
+        async with Sender.of(app, job.run.timeout) as sender:
             caller = Caller(app, PLATFORMS[app.platform], pacer, sender, attempts=1)
             findings = [await _check_dataset(job, dataset, caller) for dataset in datasets]
     return explain_permissions(findings)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, NoReturn, Self
 
-from harvester.app_run import DRAIN, UNPACED, calls_possible, pacer_for, sender_for
+from harvester.app_run import DRAIN, UNPACED, calls_possible, pacer_for
 from harvester.attempt import Again, Caller, Decision, Keep, counter
 from harvester.block import Work
 from harvester.concurrency import MOST, Concurrency
@@ -30,6 +30,7 @@ from harvester.messages import Block, FromChild, Inbox, Left, Recall, Report, To
 from harvester.model import App, Kind
 from harvester.platforms import PLATFORMS
 from harvester.pool import Child, Pool
+from harvester.send import Sender
 from harvester.writer import Writer
 
 REPORT: Final = 0.1  # seconds between reports
@@ -145,12 +146,11 @@ class Crew:
     ) -> None:
         self.works: dict[int, Work] = {}
         self._job = job
-        self._app = app
         self._writer = writer
         self._group = group
         self._tell = tell
         self._pacer = pacer_for(app, job.run.limit_patience, Events())
-        self._sender = sender_for(app, job.run.timeout)
+        self._sender = Sender.of(app, job.run.timeout)
         self._caller = Caller(app, PLATFORMS[app.platform], self._pacer, self._sender, job.run.attempts)
         self._health = Health(counter(), job.run.stall_patience)
         self._asking: deque[Work] = deque()

@@ -21,7 +21,7 @@ from yarl import URL
 from harvester.body import Body, BodyError
 from harvester.deadline import Deadline, Deadlines
 from harvester.exchange import Connections, Exchange, Target, UnaskedError
-from harvester.model import Reply, Secret, Signed
+from harvester.model import App, Reply, Secret, Signed
 from harvester.room import Room
 from harvester.route import Route, RouteError, Way, trust
 
@@ -129,6 +129,23 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
         self._connections = Connections(trust(ca_file, legacy=legacy_tls), min(CONNECT_TIMEOUT, timeout))
+
+    @classmethod
+    def of(cls, app: App, timeout: float) -> Self:
+        """Return the connections of an app, by the way that its table names.
+
+        Raises:
+            LocalError: its ``ca_file`` cannot be used.
+        """
+        return cls(
+            timeout,
+            proxy=app.proxy if app.proxy != "env" else None,
+            proxy_auth=app.proxy_auth,
+            proxy_from_env=app.proxy == "env",
+            ca_file=Path(app.ca_file) if app.ca_file else None,
+            legacy_tls=app.legacy_tls,
+            host=app.host,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -29,7 +29,11 @@ from typing import Final, NamedTuple
 from model_fs import memory
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-STORE_TESTS: Final = ("tests/test_crash_power.py", "tests/test_store_*.py")  # nothing that a busy machine could fail
+STORE_TESTS: Final = (
+    "tests/test_crash_power.py",
+    "tests/test_store_*.py",
+    "tests/test_block.py",
+)  # nothing that a busy machine could fail
 TESTS: Final = {
     "ledger": ("tests/test_ledger.py", "tests/test_crash_ledger.py"),
     "slots": ("tests/test_slots.py",),

@@ -19,8 +19,7 @@ from conftest import VirtualTime
 from multidict import CIMultiDict
 from scripted_portal import EMPTY, Portal, Script, as_served, facts, good, job_for, lines, listed, portal, reply
 
-from harvester import app_run, attempt, health, send
-from harvester.app_run import sender_for
+from harvester import attempt, health, send
 from harvester.attempt import Caller, Subject
 from harvester.check import check
 from harvester.errors import Exit
@@ -276,10 +275,10 @@ async def test_a_login_page_is_our_own_side(tmp_path: Path) -> None:
 def test_the_way_reaches_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of an app's keys comes to the argument that stands for it."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    monkeypatch.setattr(app_run, "Sender", lambda *args, **named: calls.append((args, named)))
+    monkeypatch.setattr(Sender, "__init__", lambda _, *args, **named: calls.append((args, named)))
     secret = Secret("x")
     for proxy_key in ("http://p", "env", ""):
-        sender_for(
+        Sender.of(
             App(
                 name="w",
                 platform="wuhan",

@@ -11,14 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from msgspec import Struct
 
 from harvester.bench.offering import Answer, Offer, Outcome
 from harvester.ledger import Ledger
-from harvester.model import App, Dataset, Kind, Page, Platform
+from harvester.model import Dataset, Kind, Page, Platform
 from harvester.pace import Pacer
 from harvester.send import Sender, SendError
 
@@ -30,23 +29,6 @@ _head: ContextVar[float] = ContextVar("head")  # when the head of the present ca
 
 class TimedSender(Sender):
     """A sender that notes when the head of an answer is in."""
-
-    @classmethod
-    def of(cls, app: App, timeout: float) -> Self:
-        """Return the connections of an app, by the way that its table names.
-
-        Raises:
-            LocalError: its ``ca_file`` cannot be used.
-        """
-        return cls(
-            timeout,
-            proxy=app.proxy if app.proxy != "env" else None,
-            proxy_auth=app.proxy_auth,
-            proxy_from_env=app.proxy == "env",
-            ca_file=Path(app.ca_file) if app.ca_file else None,
-            legacy_tls=app.legacy_tls,
-            host=app.host,
-        )
 
     async def _whole(self, *args: Any) -> bytes:  # noqa: ANN401 - whatever the sender gives it
         _head.set(now())
