@@ -23,9 +23,7 @@ READ_AHEAD: Final = 2**16  # bytes that may wait to be read; twice as many stop 
 HEADER_FIELDS: Final = 128  # in one answer
 HEADER_FIELD_SIZE: Final = 8190  # bytes of one; together they bound a header block to 1 MiB
 INTERIM: Final = 16  # answers that announce another one (RFC 9110, section 15.2)
-KEEPALIVE: Final = (
-    20.0  # seconds after which an idle connection is not used again; shorter than the 60 s and more of common gateways
-)
+KEEPALIVE: Final = 20.0  # seconds for which an idle connection can be used again; common gateways keep it for 60
 
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
